@@ -1,0 +1,156 @@
+"""Conversations to token ids with the assistant's responses marked. Knows no file and no loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+from unmask.data.tokenizer import TURN, TURN_END, Tokenizer, ids_of
+from unmask.errors import UserError, nearest
+
+ROLES = ("system", "user", "assistant", "tool")
+GENERATION = "{% generation"
+
+
+class Message(TypedDict):
+    """One turn."""
+
+    role: str
+    content: str
+
+
+def check_messages(messages: Any, place: str = "messages") -> list[Message]:
+    """The messages, if they are turns with a known role and text. Raises UserError naming place, turn and field."""
+    if not isinstance(messages, list) or not messages:
+        raise UserError(f"messages: {place} has {type(messages).__name__}; use a list with at least one turn")
+    for number, message in enumerate(messages):
+        _check_message(message, f"{place}, turn {number}")
+    return messages
+
+
+def _check_message(message: Any, place: str) -> None:
+    if not isinstance(message, dict):
+        raise UserError(f"messages: {place} is {type(message).__name__}; use an object with role and content")
+    for field in ("role", "content"):
+        if not isinstance(message.get(field), str):
+            raise UserError(f"{field}: {place} has {message.get(field)!r}; use a text")
+    if message["role"] not in ROLES:
+        raise UserError(f"role: {place} has {message['role']!r}; {nearest(message['role'], ROLES)}")
+
+
+def render(
+    messages: Sequence[Message], tokenizer: Tokenizer, *, generation_prompt: bool = False
+) -> tuple[list[int], list[bool]]:
+    """(ids, scored): scored is True on the response of every assistant turn, its end-of-turn token included.
+
+    generation_prompt adds what stands before a new assistant turn. The tokenizer's own chat template is used where it
+    has one. Raises UserError on bad messages, on content that holds the mask token, and where responses cannot be
+    located in what the template renders."""
+    turns = check_messages(list(messages))
+    template = getattr(tokenizer.backend, "chat_template", None)
+    if not template:
+        return _render_plain(turns, tokenizer, generation_prompt)
+    marked = isinstance(template, str) and GENERATION in template.replace("{%-", "{%")
+    ids, scored = (_render_marked if marked else _render_grown)(turns, tokenizer, generation_prompt)
+    if tokenizer.mask_id in ids:
+        raise UserError(
+            f"messages: the conversation holds {tokenizer.backend.mask_token!r}, which only the sampler may place; "
+            "remove it"
+        )
+    return ids, scored
+
+
+def _render_plain(turns: list[Message], tokenizer: Tokenizer, generation_prompt: bool) -> tuple[list[int], list[bool]]:
+    """The default template. Heads and contents are encoded apart, so that training and generation meet the same
+    tokens at the border, and markers inside a content stay text."""
+    ids: list[int] = []
+    scored: list[bool] = []
+    for turn in turns:
+        head, end, tail = _frame(tokenizer, turn["role"])
+        body = tokenizer.encode_plain(turn["content"]) + end
+        ids += head + body + tail
+        scored += [False] * len(head) + [turn["role"] == "assistant"] * len(body) + [False] * len(tail)
+    if generation_prompt:
+        head = _frame(tokenizer, "assistant")[0]
+        ids, scored = ids + head, scored + [False] * len(head)
+    return ids, scored
+
+
+def _frame(tokenizer: Tokenizer, role: str) -> tuple[list[int], list[int], list[int]]:
+    """(before, end of turn, after) the content of a turn: ChatML, or plain words where its markers are unknown."""
+    markers = ids_of(tokenizer, (TURN, TURN_END))
+    if markers:
+        return [markers[0], *tokenizer.encode_plain(f"{role}\n")], [markers[1]], tokenizer.encode_plain("\n")
+    head = tokenizer.encode_plain(f"{role.capitalize()}: ")
+    return head, [tokenizer.eos_id], tokenizer.encode_plain("\n")
+
+
+def _plain_dicts(turns: list[Message]) -> list[dict[str, str]]:
+    return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+
+
+def _template_ids(turns: list[Message], tokenizer: Tokenizer, generation_prompt: bool) -> list[int]:
+    encoded: Any = tokenizer.backend.apply_chat_template(
+        _plain_dicts(turns), add_generation_prompt=generation_prompt, tokenize=True, return_dict=True
+    )
+    return list(encoded["input_ids"])
+
+
+def _render_marked(turns: list[Message], tokenizer: Tokenizer, generation_prompt: bool) -> tuple[list[int], list[bool]]:
+    """For templates that mark the responses themselves."""
+    encoded: Any = tokenizer.backend.apply_chat_template(
+        _plain_dicts(turns),
+        add_generation_prompt=generation_prompt,
+        tokenize=True,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    return list(encoded["input_ids"]), [bool(flag) for flag in encoded["assistant_masks"]]
+
+
+def _render_grown(turns: list[Message], tokenizer: Tokenizer, generation_prompt: bool) -> tuple[list[int], list[bool]]:
+    """For other templates: a response is what the conversation gains when the assistant's turn is added to it."""
+    full = _template_ids(turns, tokenizer, generation_prompt)
+    scored = [False] * len(full)
+    for number, turn in enumerate(turns):
+        if turn["role"] == "assistant":
+            start, stop = _span(full, turns, number, tokenizer)
+            scored[start:stop] = [True] * (stop - start)
+    if not generation_prompt and turns[-1]["role"] == "assistant":
+        # Some templates open a next turn unasked; nothing after the last response belongs to this conversation.
+        last = _after_last(scored)
+        tail = full[last:]
+        full, scored = (full[:last], scored[:last]) if _opens_turn(turns, tokenizer) and tail else (full, scored)
+    return full, scored
+
+
+def _after_last(scored: list[bool]) -> int:
+    return len(scored) - scored[::-1].index(True) if True in scored else len(scored)
+
+
+def _opens_turn(turns: list[Message], tokenizer: Tokenizer) -> bool:
+    """Whether the template adds the generation prompt even where it is not wanted."""
+    return _template_ids(turns, tokenizer, True) == _template_ids(turns, tokenizer, False)
+
+
+def _span(full: list[int], turns: list[Message], number: int, tokenizer: Tokenizer) -> tuple[int, int]:
+    """[start, stop) of the response of turn number in the rendered conversation."""
+    before = _template_ids(turns[:number], tokenizer, True) if number else []
+    through = _template_ids(turns[: number + 1], tokenizer, False)
+    start, limit = len(before), _common(through, full)
+    if full[:start] != before or limit <= start:
+        raise UserError(
+            f"messages: the tokenizer's chat template rewrites earlier turns, so the response of turn {number} cannot "
+            "be located; use a template with {% generation %} marks, or remove the template"
+        )
+    return start, _end_of_turn(full, start, limit, tokenizer)
+
+
+def _common(left: list[int], right: list[int]) -> int:
+    return next((n for n, (a, b) in enumerate(zip(left, right)) if a != b), min(len(left), len(right)))
+
+
+def _end_of_turn(full: list[int], start: int, limit: int, tokenizer: Tokenizer) -> int:
+    """Just after the first special token of the span: what follows (a newline, the next head) is no response."""
+    special = set(tokenizer.backend.all_special_ids)
+    return next((n + 1 for n in range(start, limit) if full[n] in special), limit)

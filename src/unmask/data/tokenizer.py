@@ -1,0 +1,215 @@
+"""Text to token ids and back, through a plain Hugging Face tokenizer. Knows no file format of a corpus and no model."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unmask.errors import UserError
+
+if TYPE_CHECKING:  # importing transformers takes seconds, so nothing at module level does
+    import tokenizers
+    from transformers import PreTrainedTokenizerBase
+
+END, MASK, TURN, TURN_END = "<|endoftext|>", "<|mask|>", "<|im_start|>", "<|im_end|>"
+SPECIALS = (END, MASK, TURN, TURN_END)
+# Names under which published models keep a mask token without declaring it as one.
+MASK_NAMES = (MASK, "<|mdm_mask|>", "<|MASK|>", "[MASK]", "<mask>")
+REPLACEMENT = "\ufffd"
+
+
+def n_bytes(text: str) -> int:
+    """UTF-8 length, the unit that makes bits comparable between tokenizers."""
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+class Tokenizer:
+    """A Hugging Face tokenizer that has a mask, an end and a padding token.
+
+    Text is never cleaned up: with the package's own tokenizers ``decode(encode(s)) == s`` for every string
+    without special markers.
+    """
+
+    def __init__(self, backend: PreTrainedTokenizerBase) -> None:
+        self.backend = backend
+        backend.clean_up_tokenization_spaces = False
+        _complete(backend)
+        self.mask_id: int = backend.mask_token_id
+        self.eos_id: int = backend.eos_token_id
+        self.pad_id: int = backend.pad_token_id
+        self.bos_id: int | None = backend.bos_token_id if backend.bos_token else None
+        self._hidden = {self.mask_id, self.eos_id, self.pad_id}
+        self._pieces: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        """Vocabulary size with all added tokens: the least number of rows an embedding needs."""
+        return max(len(self.backend), max(self.backend.get_vocab().values()) + 1)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids with nothing added at the ends. Special markers written in the text become their tokens."""
+        return list(self.backend.encode(text, add_special_tokens=False))
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Ids in which markers such as ``<|mask|>`` are ordinary characters: for content that is only data."""
+        return list(self.backend(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+    def documents(self, texts: Iterable[str], *, eos: bool = True, batch: int = 256) -> Iterator[list[int]]:
+        """One list of ids a text, ended with eos. Markers in a text are ordinary characters, so that no corpus,
+        not even this package's own source, can put a mask into the training data."""
+        end = [self.eos_id] if eos else []
+        iterator = iter(texts)
+        while chunk := list(itertools.islice(iterator, batch)):
+            rows = self.backend(
+                chunk, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
+            )["input_ids"]
+            yield from (list(row) + end for row in rows)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text without special tokens; bytes that are not UTF-8 and ids outside the vocabulary never raise."""
+        size = len(self)
+        kept = [int(i) for i in ids if int(i) not in self._hidden and 0 <= int(i) < size]
+        return str(self.backend.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """One displayable string a token, special tokens by name; a part of a character shows as U+FFFD."""
+        return [self._piece(int(i)) for i in ids]
+
+    def _piece(self, token: int) -> str:
+        if token not in self._pieces:
+            self._pieces[token] = self._spell(token)
+        return self._pieces[token]
+
+    def _spell(self, token: int) -> str:
+        name = self.backend.convert_ids_to_tokens(token) if 0 <= token < len(self) else None
+        if not isinstance(name, str):
+            return REPLACEMENT
+        text = str(self.backend.decode([token], clean_up_tokenization_spaces=False))
+        # SentencePiece drops the space before a first word; a token shown alone must keep it.
+        return " " + text if name.startswith("\u2581") and not text.startswith(" ") else text
+
+    def check_prompt(self, text: str) -> None:
+        """Raise UserError if the text holds the mask token, which only the sampler may place."""
+        if self.mask_id in self.encode(text):
+            name = self.backend.mask_token
+            raise UserError(f"prompt: the text holds {name!r}, which only the sampler may place; remove it")
+
+    def save(self, folder: str | Path) -> None:
+        """Write tokenizer.json and its configuration, as any Hugging Face program reads them."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.backend.save_pretrained(str(folder))
+
+
+def _complete(backend: PreTrainedTokenizerBase) -> None:
+    """Declare or add the special tokens that diffusion needs and this tokenizer lacks."""
+    missing: dict[str, Any] = {}
+    if backend.mask_token is None:
+        known = backend.get_vocab()
+        missing["mask_token"] = next((name for name in MASK_NAMES if name in known), MASK)
+    if backend.eos_token is None:
+        missing["eos_token"] = END
+    if backend.pad_token is None:
+        missing["pad_token"] = missing.get("eos_token") or str(backend.eos_token)
+    if missing:
+        backend.add_special_tokens(missing)
+
+
+def _wrap(core: tokenizers.Tokenizer) -> Tokenizer:
+    """Our own core as a Hugging Face tokenizer with the package's special tokens."""
+    from tokenizers import AddedToken
+    from transformers import PreTrainedTokenizerFast
+
+    core.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIALS])
+    backend = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token=END,
+        pad_token=END,
+        mask_token=MASK,
+        additional_special_tokens=[TURN, TURN_END],
+        clean_up_tokenization_spaces=False,
+    )
+    return Tokenizer(backend)
+
+
+def _byte_level(vocabulary: dict[str, int] | None, *, words: bool) -> tokenizers.Tokenizer:
+    from tokenizers import Tokenizer as Core
+    from tokenizers import decoders, models, pre_tokenizers
+
+    core = Core(models.BPE(vocab=vocabulary, merges=[]) if vocabulary else models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words)
+    core.decoder = decoders.ByteLevel()
+    return core
+
+
+def _byte_letters() -> list[str]:
+    """The printable letter that the byte-level alphabet uses for each of the 256 byte values, in byte order."""
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = itertools.count(256)
+    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
+
+
+def bytes_tokenizer() -> Tokenizer:
+    """One token a byte: ids 0 to 255 are the byte values, the special tokens follow."""
+    return _wrap(_byte_level({letter: byte for byte, letter in enumerate(_byte_letters())}, words=False))
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int = 4096) -> Tokenizer:
+    """Byte-level BPE of at most vocab_size tokens, special tokens included; the same texts give the same merges.
+
+    Raises UserError where vocab_size has no room for the bytes or there is no text."""
+    from tokenizers import pre_tokenizers, trainers
+
+    least = 256 + len(SPECIALS)
+    if vocab_size < least:
+        raise UserError(f"vocab_size: {vocab_size} is too small; use {least} or more (256 bytes and special tokens)")
+    iterator = iter(texts)
+    first = next(iterator, None)
+    if first is None:
+        raise UserError("tokenizer: there is no text to train 'bpe' on; name a source with at least one document")
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core = _byte_level(None, words=True)
+    core.train_from_iterator(itertools.chain([first], iterator), trainer)
+    return _wrap(core)
+
+
+def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
+    """A tokenizer from a local folder or the Hugging Face hub. Code that comes with a model is never run.
+
+    A mask, end and padding token are added where there is none. Raises UserError where nothing can be loaded."""
+    from transformers import AutoTokenizer
+
+    name = str(name_or_path)
+    try:
+        backend = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"tokenizer: cannot load {name!r} ({reason}); "
+            f"use {', '.join(map(repr, KINDS))}, a folder with tokenizer.json, or a hub name"
+        ) from error
+    return Tokenizer(backend)
+
+
+def _bytes_kind(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    return bytes_tokenizer()
+
+
+KINDS: dict[str, Callable[[Iterable[str], int], Tokenizer]] = {"bytes": _bytes_kind, "bpe": train_bpe}
+
+
+def make_tokenizer(kind: str, texts: Iterable[str] = (), vocab_size: int = 4096) -> Tokenizer:
+    """The tokenizer that a configuration names: a key of KINDS, or a folder or hub name to load."""
+    maker = KINDS.get(kind)
+    return maker(texts, vocab_size) if maker else load_tokenizer(kind)
+
+
+def ids_of(tokenizer: Tokenizer, names: Sequence[str]) -> list[int] | None:
+    """The ids of these special tokens, or None where the vocabulary lacks one of them."""
+    known = tokenizer.backend.get_vocab()
+    return [known[name] for name in names] if all(name in known for name in names) else None
