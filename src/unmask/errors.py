@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend. The command line prints it as one sentence and exits with code 2."""
+"""The one kind of error that is the user's to mend. The command line prints it as one sentence and exits with 2."""
 
 from __future__ import annotations
 

@@ -1,0 +1,132 @@
+"""Who sees whom, and the one attention call. A rule is a predicate on places; SDPA and flex attention both obey it.
+
+A token's place is its position in its document, its document within the row, and the stream it belongs to (block
+diffusion trains on a noisy and a clean copy). Rules compare places, not row indices, so that packing, caches and
+doubled inputs need no rule of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Places:
+    """position (B, L) int64; document (B, L) int64 (-1: padding) or None: one document a row; clean (B, L) or None."""
+
+    position: Tensor
+    document: Tensor | None = None
+    clean: Tensor | None = None
+
+    @classmethod
+    def of(cls, tokens: Tensor, document: Tensor | None = None) -> Places:
+        """One document a row, from position 0."""
+        position = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
+        return cls(position, document)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Places:
+        document = None if self.document is None else change(self.document)
+        return Places(change(self.position), document, None if self.clean is None else change(self.clean))
+
+
+@dataclass(frozen=True)
+class Everything:
+    """Bidirectional: every token sees its whole document."""
+
+    def __call__(self, q: Places, k: Places) -> Tensor | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Causal:
+    """Every token sees itself and what stands before it."""
+
+    def __call__(self, q: Places, k: Places) -> Tensor | None:
+        return k.position <= q.position
+
+
+@dataclass(frozen=True)
+class BlockCausal:
+    """Every token sees its own block and the blocks before it; blocks are aligned to absolute positions."""
+
+    size: int
+
+    def __call__(self, q: Places, k: Places) -> Tensor | None:
+        return k.position // self.size <= q.position // self.size
+
+
+Rule = Everything | Causal | BlockCausal | Callable[[Places, Places], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """A rule applied to one batch of queries and keys. Built once a forward pass and shared by all layers."""
+
+    rule: Rule
+    queries: Places
+    keys: Places
+    same: bool = True  # queries and keys are the same tokens in the same order
+
+    @cached_property
+    def dense(self) -> Tensor | None:
+        """(B, 1, Lq, Lk) bool, True where seen; None where nothing is hidden."""
+        q, k = self.queries.map(lambda x: x[:, :, None]), self.keys.map(lambda x: x[:, None, :])
+        seen = self.rule(q, k)
+        if q.document is not None and k.document is not None:
+            own = q.document == k.document
+            seen = own if seen is None else seen & own
+        return None if seen is None else seen[:, None]
+
+    @property
+    def plainly_causal(self) -> bool:
+        return self.same and isinstance(self.rule, Causal) and self.keys.document is None
+
+    def only(self, index: Tensor) -> Visibility:
+        """The same keys seen from the queries at index (B, K)."""
+        return Visibility(self.rule, self.queries.map(lambda x: x.gather(1, index)), self.keys, same=False)
+
+    @cached_property
+    def flex(self) -> Any:
+        """The block mask of flex attention: whole tiles that nobody sees are skipped."""
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        q, k = self.queries, self.keys
+
+        def mask(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            here, there = q.map(lambda x: x[b, i]), k.map(lambda x: x[b, j])
+            seen = self.rule(here, there)
+            seen = torch.ones_like(here.position, dtype=torch.bool) if seen is None else seen
+            return seen if here.document is None else seen & (here.document == there.document)
+
+        (rows, wide), long = q.position.shape, k.position.shape[1]
+        return create_block_mask(mask, rows, None, wide, long, device=str(q.position.device))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, see: Visibility, dropout: float = 0.0) -> Tensor:
+    """q (B, H, Lq, D), k and v (B, Hkv, Lk, D) -> (B, H, Lq, D). Flex attention on CUDA when tiles can be skipped."""
+    grouped = q.shape[1] != k.shape[1]
+    if see.plainly_causal:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, enable_gqa=grouped)
+    hides = not isinstance(see.rule, Everything) or see.keys.document is not None
+    if q.is_cuda and hides and not dropout and q.shape[2] >= 128:
+        return _flex()(q, k, v, block_mask=see.flex, enable_gqa=grouped)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=see.dense, dropout_p=dropout, enable_gqa=grouped)
+
+
+_compiled: list[Callable[..., Tensor]] = []
+
+
+def _flex() -> Callable[..., Tensor]:
+    """Flex attention is only fast compiled; compile it once a process."""
+    if not _compiled:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        _compiled.append(torch.compile(flex_attention, dynamic=False))
+    return _compiled[0]

@@ -1,0 +1,82 @@
+"""From hidden states to the vocabulary, in chunks, so that memory does not grow with vocabulary x length.
+
+Knows a head's weights and which symbols may never be emitted (the mask); knows nothing of noise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK = 4 << 20  # logits held at a time, in elements: 16 MB in float32
+
+
+def rows_at_a_time(vocab: int) -> int:
+    return max(64, CHUNK // vocab)
+
+
+def logits(hidden: Tensor, weight: Tensor, banned: Tensor | None = None) -> Tensor:
+    """(N, D), (V, D) -> (N, V) float32; symbols in banned (K,) get -inf."""
+    out = F.linear(hidden, weight.to(hidden.dtype)).float()
+    return out if banned is None else out.index_fill(-1, banned, -torch.inf)
+
+
+class _WeightedCrossEntropy(torch.autograd.Function):
+    """sum_i w_i * CE_i with its gradients taken on the way: no logits are kept, none are computed twice."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, banned: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        cast = weight.to(hidden.dtype)
+        grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        nll = torch.empty(len(hidden), device=hidden.device)
+        for part in torch.arange(len(hidden)).split(rows_at_a_time(len(weight))):
+            rows = slice(int(part[0]), int(part[-1]) + 1)
+            scores = F.linear(hidden[rows], cast).float()
+            if banned is not None:
+                scores.index_fill_(-1, banned, -torch.inf)
+            true = targets[rows, None]
+            picked = scores.gather(-1, true).squeeze(-1)
+            total = scores.logsumexp(-1)
+            nll[rows] = total - picked
+            if grad_hidden is None and grad_weight is None:
+                continue
+            scores.sub_(total[:, None]).exp_()  # now probabilities
+            scores.scatter_add_(-1, true, scores.new_full(true.shape, -1.0))
+            scores.mul_(weights[rows, None])
+            slopes = scores.to(hidden.dtype)
+            if grad_hidden is not None:
+                torch.mm(slopes, cast, out=grad_hidden[rows])
+            if grad_weight is not None:
+                grad_weight += (slopes.T @ hidden[rows]).float()
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.weight_dtype = weight.dtype
+        ctx.mark_non_differentiable(nll)
+        return (weights * nll).sum(), nll
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        scale = grads[0]
+        return (
+            None if grad_hidden is None else grad_hidden * scale.to(grad_hidden.dtype),
+            None if grad_weight is None else (grad_weight * scale).to(ctx.weight_dtype),
+            None,
+            None,
+            None,
+        )
+
+
+def weighted_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, banned: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """hidden (N, D), weight (V, D), targets (N,) int64, weights (N,) -> (sum_i w_i CE_i scalar, CE (N,) no gradient).
+
+    Nats. A banned symbol has probability zero; a target that is banned costs infinity.
+    """
+    return _WeightedCrossEntropy.apply(hidden, weight, targets, weights.float(), banned)  # type: ignore[no-untyped-call]

@@ -1,0 +1,112 @@
+"""How fast a token fades: alpha(t) is the probability that it survives to time t. Knows no tokens and no networks.
+
+Every schedule falls from alpha(0), one or nearly, to alpha(1), zero or nearly. The masked bound does not depend on the
+choice, its variance does (MDLM, arXiv 2406.07524, section 3.5.1). All methods are elementwise on tensors of any shape.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Schedule(Protocol):
+    def alpha(self, t: Tensor) -> Tensor:
+        """P(a token is still itself at time t), t in [0, 1]."""
+        ...
+
+    def slope(self, t: Tensor) -> Tensor:
+        """d alpha / dt, never positive."""
+        ...
+
+    def time(self, alpha: Tensor) -> Tensor:
+        """The inverse of alpha."""
+        ...
+
+
+@dataclass(frozen=True)
+class Linear:
+    """alpha = 1 - t: the weight of a masked token is 1/t, LLaDA's loss (arXiv 2502.09992, eq. 3)."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def slope(self, t: Tensor) -> Tensor:
+        return -torch.ones_like(t)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return 1 - alpha
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """alpha = cos(pi t / 2) ** power. Power 1 is MDLM's cosine, 2 its squared cosine."""
+
+    power: float = 1.0
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.cos(t * (math.pi / 2)).clamp(min=0) ** self.power
+
+    def slope(self, t: Tensor) -> Tensor:
+        angle = t * (math.pi / 2)
+        return -self.power * (math.pi / 2) * torch.sin(angle) * torch.cos(angle).clamp(min=0) ** (self.power - 1)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return torch.acos(alpha ** (1 / self.power)) * (2 / math.pi)
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """alpha = 1 - t ** power: power 2 keeps text clean for longer, 0.5 fades it early."""
+
+    power: float = 2.0
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t**self.power
+
+    def slope(self, t: Tensor) -> Tensor:
+        return -self.power * t ** (self.power - 1)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return (1 - alpha) ** (1 / self.power)
+
+
+@dataclass(frozen=True)
+class LogLinear:
+    """alpha = 1 - (1 - eps) t, that is sigma(t) = -log(1 - (1 - eps) t): SEDD's and MDLM's default. alpha(1) = eps."""
+
+    eps: float = 1e-3
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - (1 - self.eps) * t
+
+    def slope(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, self.eps - 1)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return (1 - alpha) / (1 - self.eps)
+
+
+@dataclass(frozen=True)
+class Geometric:
+    """alpha = exp(-low ** (1 - t) high ** t), SEDD's noise for uniform graphs. Even alpha(0) is a little below one."""
+
+    low: float = 1e-3
+    high: float = 20.0
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-self._sigma(t))
+
+    def slope(self, t: Tensor) -> Tensor:
+        sigma = self._sigma(t)
+        return -sigma * math.log(self.high / self.low) * torch.exp(-sigma)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return torch.log(-torch.log(alpha) / self.low) / math.log(self.high / self.low)
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return self.low * (self.high / self.low) ** t
