@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
-from unmask.data.tokenizer import TURN, TURN_END, Tokenizer, ids_of
+from unmask.data.tokenizer import Tokenizer
 from unmask.errors import UserError, nearest
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -78,9 +79,9 @@ def _render_plain(turns: list[Message], tokenizer: Tokenizer, generation_prompt:
 
 def _frame(tokenizer: Tokenizer, role: str) -> tuple[list[int], list[int], list[int]]:
     """(before, end of turn, after) the content of a turn: ChatML, or plain words where its markers are unknown."""
-    markers = ids_of(tokenizer, (TURN, TURN_END))
-    if markers:
-        return [markers[0], *tokenizer.encode_plain(f"{role}\n")], [markers[1]], tokenizer.encode_plain("\n")
+    if tokenizer.turn_ids:
+        opening, closing = tokenizer.turn_ids
+        return [opening, *tokenizer.encode_plain(f"{role}\n")], [closing], tokenizer.encode_plain("\n")
     head = tokenizer.encode_plain(f"{role.capitalize()}: ")
     return head, [tokenizer.eos_id], tokenizer.encode_plain("\n")
 
@@ -89,22 +90,28 @@ def _plain_dicts(turns: list[Message]) -> list[dict[str, str]]:
     return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
 
 
+def _apply(turns: list[Message], tokenizer: Tokenizer, generation_prompt: bool, *, mask: bool = False) -> Any:
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.backend.apply_chat_template(
+            _plain_dicts(turns),
+            add_generation_prompt=generation_prompt,
+            tokenize=True,
+            return_dict=True,
+            return_assistant_tokens_mask=mask,
+        )
+    except TemplateError as error:
+        raise UserError(f"messages: the tokenizer's chat template refuses the conversation ({error})") from error
+
+
 def _template_ids(turns: list[Message], tokenizer: Tokenizer, generation_prompt: bool) -> list[int]:
-    encoded: Any = tokenizer.backend.apply_chat_template(
-        _plain_dicts(turns), add_generation_prompt=generation_prompt, tokenize=True, return_dict=True
-    )
-    return list(encoded["input_ids"])
+    return list(_apply(turns, tokenizer, generation_prompt)["input_ids"])
 
 
 def _render_marked(turns: list[Message], tokenizer: Tokenizer, generation_prompt: bool) -> tuple[list[int], list[bool]]:
     """For templates that mark the responses themselves."""
-    encoded: Any = tokenizer.backend.apply_chat_template(
-        _plain_dicts(turns),
-        add_generation_prompt=generation_prompt,
-        tokenize=True,
-        return_dict=True,
-        return_assistant_tokens_mask=True,
-    )
+    encoded = _apply(turns, tokenizer, generation_prompt, mask=True)
     return list(encoded["input_ids"]), [bool(flag) for flag in encoded["assistant_masks"]]
 
 
@@ -112,45 +119,40 @@ def _render_grown(turns: list[Message], tokenizer: Tokenizer, generation_prompt:
     """For other templates: a response is what the conversation gains when the assistant's turn is added to it."""
     full = _template_ids(turns, tokenizer, generation_prompt)
     scored = [False] * len(full)
+    stop = len(full)
     for number, turn in enumerate(turns):
         if turn["role"] == "assistant":
             start, stop = _span(full, turns, number, tokenizer)
             scored[start:stop] = [True] * (stop - start)
-    if not generation_prompt and turns[-1]["role"] == "assistant":
-        # Some templates open a next turn unasked; nothing after the last response belongs to this conversation.
-        last = _after_last(scored)
-        tail = full[last:]
-        full, scored = (full[:last], scored[:last]) if _opens_turn(turns, tokenizer) and tail else (full, scored)
+    # Some templates open a next turn unasked; it does not belong to a conversation that ends with a response.
+    if not generation_prompt and turns[-1]["role"] == "assistant" and full == _template_ids(turns, tokenizer, True):
+        return full[:stop], scored[:stop]
     return full, scored
 
 
-def _after_last(scored: list[bool]) -> int:
-    return len(scored) - scored[::-1].index(True) if True in scored else len(scored)
-
-
-def _opens_turn(turns: list[Message], tokenizer: Tokenizer) -> bool:
-    """Whether the template adds the generation prompt even where it is not wanted."""
-    return _template_ids(turns, tokenizer, True) == _template_ids(turns, tokenizer, False)
-
-
 def _span(full: list[int], turns: list[Message], number: int, tokenizer: Tokenizer) -> tuple[int, int]:
-    """[start, stop) of the response of turn number in the rendered conversation."""
-    before = _template_ids(turns[:number], tokenizer, True) if number else []
+    """[start, stop) of the response of turn number in the rendered conversation: from the end of its head to its
+    first special token. What follows that (a newline, the next head) is no response."""
+    before = _before(turns, number, tokenizer)
     through = _template_ids(turns[: number + 1], tokenizer, False)
-    start, limit = len(before), _common(through, full)
-    if full[:start] != before or limit <= start:
+    grows = full[: len(through)] == through
+    start, limit = len(before), len(through) if grows else len(full)
+    ends = (place + 1 for place in range(start, limit) if full[place] in tokenizer.special_ids)
+    stop = next(ends, limit if grows else 0)
+    if full[:start] != before or stop <= start:
         raise UserError(
             f"messages: the tokenizer's chat template rewrites earlier turns, so the response of turn {number} cannot "
             "be located; use a template with {% generation %} marks, or remove the template"
         )
-    return start, _end_of_turn(full, start, limit, tokenizer)
+    return start, stop
 
 
-def _common(left: list[int], right: list[int]) -> int:
-    return next((n for n, (a, b) in enumerate(zip(left, right)) if a != b), min(len(left), len(right)))
-
-
-def _end_of_turn(full: list[int], start: int, limit: int, tokenizer: Tokenizer) -> int:
-    """Just after the first special token of the span: what follows (a newline, the next head) is no response."""
-    special = set(tokenizer.backend.all_special_ids)
-    return next((n + 1 for n in range(start, limit) if full[n] in special), limit)
+def _before(turns: list[Message], number: int, tokenizer: Tokenizer) -> list[int]:
+    """What stands before the response of turn number. Many templates cannot render an empty conversation, so for the
+    first turn it is what two different responses have in common."""
+    if number:
+        return _template_ids(turns[:number], tokenizer, True)
+    other = "1" if turns[0]["content"].startswith("0") else "0"
+    left = _template_ids(turns[:1], tokenizer, False)
+    right = _template_ids([{"role": turns[0]["role"], "content": other}], tokenizer, False)
+    return [a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(left, right))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -37,6 +38,18 @@ class TokenStore:
         marks = np.frombuffer(flags, dtype=np.bool_) if flags else None
         return cls(np.array(tokens, dtype=np.int32), np.array(ends, dtype=np.int64), marks)
 
+    def save(self, path: str | Path) -> None:
+        """Write an uncompressed .npz, so that a corpus is tokenised once."""
+        with Path(path).open("wb") as handle:
+            np.savez(handle, tokens=self.tokens, offsets=self.offsets, scored=_present(self.scored))
+
+    @classmethod
+    def load(cls, path: str | Path) -> TokenStore:
+        """What save wrote."""
+        with np.load(path, allow_pickle=False) as parts:
+            scored = parts["scored"]
+            return cls(parts["tokens"], parts["offsets"], scored if len(scored) else None)
+
     @property
     def n_tokens(self) -> int:
         return len(self.tokens)
@@ -49,6 +62,10 @@ class TokenStore:
     def lengths(self) -> np.ndarray:
         """int64 (D,): tokens of each document."""
         return np.diff(self.offsets)
+
+
+def _present(scored: np.ndarray | None) -> np.ndarray:
+    return np.zeros(0, dtype=np.bool_) if scored is None else scored
 
 
 def _pair(document: Document) -> tuple[Sequence[int], Sequence[bool]]:

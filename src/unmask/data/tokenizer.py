@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ class Tokenizer:
     """
 
     def __init__(self, backend: PreTrainedTokenizerBase) -> None:
+        """Completes the backend in place. turn_ids: the ids of <|im_start|> and <|im_end|> where both exist."""
         self.backend = backend
         backend.clean_up_tokenization_spaces = False
         _complete(backend)
@@ -40,12 +41,18 @@ class Tokenizer:
         self.eos_id: int = backend.eos_token_id
         self.pad_id: int = backend.pad_token_id
         self.bos_id: int | None = backend.bos_token_id if backend.bos_token else None
+        # Read once: the vocabulary of a large tokenizer is copied at each request.
+        known = backend.get_vocab()
+        self._size = max(known.values()) + 1
+        self.special_ids = _special_ids(backend)
+        chats = TURN in known and TURN_END in known
+        self.turn_ids: tuple[int, int] | None = (known[TURN], known[TURN_END]) if chats else None
         self._hidden = {self.mask_id, self.eos_id, self.pad_id}
         self._pieces: dict[int, str] = {}
 
     def __len__(self) -> int:
         """Vocabulary size with all added tokens: the least number of rows an embedding needs."""
-        return max(len(self.backend), max(self.backend.get_vocab().values()) + 1)
+        return self._size
 
     def encode(self, text: str) -> list[int]:
         """Ids with nothing added at the ends. Special markers written in the text become their tokens."""
@@ -55,7 +62,7 @@ class Tokenizer:
         """Ids in which markers such as ``<|mask|>`` are ordinary characters: for content that is only data."""
         return list(self.backend(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
-    def documents(self, texts: Iterable[str], *, eos: bool = True, batch: int = 256) -> Iterator[list[int]]:
+    def documents(self, texts: Iterable[str], *, eos: bool = True, batch: int = 64) -> Iterator[list[int]]:
         """One list of ids a text, ended with eos. Markers in a text are ordinary characters, so that no corpus,
         not even this package's own source, can put a mask into the training data."""
         end = [self.eos_id] if eos else []
@@ -68,8 +75,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text without special tokens; bytes that are not UTF-8 and ids outside the vocabulary never raise."""
-        size = len(self)
-        kept = [int(i) for i in ids if int(i) not in self._hidden and 0 <= int(i) < size]
+        kept = [int(i) for i in ids if int(i) not in self._hidden and 0 <= int(i) < self._size]
         return str(self.backend.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
@@ -82,7 +88,7 @@ class Tokenizer:
         return self._pieces[token]
 
     def _spell(self, token: int) -> str:
-        name = self.backend.convert_ids_to_tokens(token) if 0 <= token < len(self) else None
+        name = self.backend.convert_ids_to_tokens(token) if 0 <= token < self._size else None
         if not isinstance(name, str):
             return REPLACEMENT
         text = str(self.backend.decode([token], clean_up_tokenization_spaces=False))
@@ -99,6 +105,12 @@ class Tokenizer:
         """Write tokenizer.json and its configuration, as any Hugging Face program reads them."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.backend.save_pretrained(str(folder))
+
+
+def _special_ids(backend: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every special token, also those a model adds without declaring them as one of its named tokens."""
+    added = backend.added_tokens_decoder
+    return frozenset(backend.all_special_ids) | {number for number, token in added.items() if token.special}
 
 
 def _complete(backend: PreTrainedTokenizerBase) -> None:
@@ -207,9 +219,3 @@ def make_tokenizer(kind: str, texts: Iterable[str] = (), vocab_size: int = 4096)
     """The tokenizer that a configuration names: a key of KINDS, or a folder or hub name to load."""
     maker = KINDS.get(kind)
     return maker(texts, vocab_size) if maker else load_tokenizer(kind)
-
-
-def ids_of(tokenizer: Tokenizer, names: Sequence[str]) -> list[int] | None:
-    """The ids of these special tokens, or None where the vocabulary lacks one of them."""
-    known = tokenizer.backend.get_vocab()
-    return [known[name] for name in names] if all(name in known for name in names) else None
