@@ -1,0 +1,155 @@
+"""A saved model: a Hugging Face folder with config.json and model.safetensors. Knows no noise and no training.
+
+`config.json` holds {"architectures", "model_type", "model": the ModelConfig} and whatever the caller adds (the resolved
+method of its recipe), so that the folder needs nothing else. Tied weights are stored once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from ..errors import UserError, nearest
+from ..folder import (
+    Check,
+    atomic_folder,
+    load_tensors,
+    read_json,
+    save_tensors,
+    settled,
+    verify,
+    write_manifest,
+)
+from .config import ModelConfig
+from .transformer import Transformer
+
+__all__ = ["atomic_folder", "load_model", "read_config", "resolve", "save_model", "verify", "write_manifest"]
+
+CONFIG, WEIGHTS, MODEL_TYPE = "config.json", "model.safetensors", "unmask"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # nothing that could be run
+
+
+def save_model(
+    folder: str | Path,
+    network: Transformer,
+    extra_config: Mapping[str, Any],
+    tokenizer_save: Callable[[Path], None] | None = None,
+) -> None:
+    """Write the model to `folder`, all of it or nothing. Raises UserError where the disk refuses."""
+    own = {"architectures": ["UnmaskModel"], "model_type": MODEL_TYPE, "model": network.config.model_dump()}
+    assert not own.keys() & extra_config.keys(), f"extra_config must not set {sorted(own.keys() & extra_config.keys())}"
+    with atomic_folder(folder) as fresh:
+        if tokenizer_save is not None:
+            tokenizer_save(fresh)
+        (fresh / CONFIG).write_text(json.dumps({**own, **extra_config}, indent=2) + "\n", encoding="utf-8")
+        save_tensors(fresh / WEIGHTS, dict(network.named_parameters()))  # each tied weight comes once
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    check: Check = "hash",
+) -> tuple[Transformer, dict[str, Any]]:
+    """The network, in evaluation mode, and the whole config. dtype None: as stored. UserError says what is damaged."""
+    folder = settled(folder)
+    config = read_config(folder)
+    verify(folder, check)
+    with torch.device("meta"):  # no memory until the weights are here
+        network = Transformer(_model_config(folder / CONFIG, config["model"]))
+    tensors = load_tensors(folder / WEIGHTS)
+    _compare(folder / WEIGHTS, {name: p.shape for name, p in network.named_parameters()}, tensors)
+    _assign(network, {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()})
+    return network.eval(), config
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """config.json of a folder that `save_model` wrote. UserError for any other."""
+    path = settled(folder) / CONFIG
+    config = read_json(path)
+    if config.get("model_type") != MODEL_TYPE or not isinstance(config.get("model"), dict):
+        raise UserError(
+            f"{path}: model_type={config.get('model_type')!r} is not a model that unmask saved; name one that is"
+        )
+    return config
+
+
+def resolve(path_or_hub_id: str | Path) -> Path:
+    """A local folder as it is; owner/name from the Hugging Face hub. UserError where there is neither."""
+    name = str(path_or_hub_id)
+    local = settled(Path(name).expanduser())
+    if local.is_dir():
+        return local
+    if local.exists():
+        raise UserError(f"model: {name} is a file; name the folder it is in: {str(local.parent)!r}")
+    if HUB_ID.fullmatch(name) and not local.parent.exists():
+        return _download(name)
+    raise UserError(f"model: there is no folder {name!r}; {_sibling(local)}")
+
+
+def _sibling(missing: Path) -> str:
+    parent = missing.parent
+    if not parent.is_dir():
+        return (
+            f"{str(parent)!r} does not exist either; name a saved model's folder, or owner/name on the Hugging Face hub"
+        )
+    names = [p.name for p in parent.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    return nearest(missing.name, names) if names else f"{str(parent)!r} holds no folders"
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES))
+    except (OSError, HFValidationError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"model: {hub_id!r} is no local folder and the Hugging Face hub did not give it ({reason}); "
+            "check the name, your login and the network"
+        ) from error
+
+
+def _model_config(path: Path, fields: Mapping[str, Any]) -> ModelConfig:
+    try:
+        return ModelConfig(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "model"
+        if first["type"] == "extra_forbidden":
+            hint = nearest(key, ModelConfig.model_fields)
+            raise UserError(f"{path}: model.{key} is not known to this version of unmask; {hint}") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{path}: model.{key}={first.get('input')!r} is wrong ({reason}); restore the file") from error
+
+
+def _compare(path: Path, wanted: Mapping[str, torch.Size], found: Mapping[str, Tensor]) -> None:
+    """UserError for the first tensor that is missing, unknown or of another shape."""
+    for name, shape in wanted.items():
+        if name not in found:
+            raise UserError(f"{path}: tensor {name!r} is missing; {CONFIG} and {WEIGHTS} must come from one save")
+        if found[name].shape != shape:
+            raise UserError(
+                f"{path}: tensor {name!r} has shape {tuple(found[name].shape)} where {CONFIG} asks for {tuple(shape)}; "
+                "both files must come from one save"
+            )
+    if extra := sorted(found.keys() - wanted.keys()):
+        raise UserError(f"{path}: tensor {extra[0]!r} has no place in this model; {nearest(extra[0], wanted)}")
+
+
+def _assign(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors in place of the meta parameters; modules that shared a parameter share the new one."""
+    fresh = {id(p): nn.Parameter(tensors[name]) for name, p in network.named_parameters()}
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, fresh[id(parameter)])
