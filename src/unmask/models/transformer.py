@@ -1,13 +1,14 @@
 """The one transformer. Config decides norms, biases, MLP, heads and time conditioning; a rule decides who sees whom.
 
 It maps tokens to hidden states and knows nothing of noise: no mask token, no shift, no loss. Departures from a plain
-Llama block: q/k norm is an option on every model, gate and up (and q, k, v) are one matrix each, residual outputs and
+Llama block: q/k norm is an option on every model, keys and values (and gate and up) are one matrix each, residual outputs and
 the head start at zero, and the last layer can compute only the positions that are asked for.
 """
 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -56,42 +57,39 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
+    """Queries are a matrix of their own, so that they can be asked for at a few positions only."""
+
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.head = c.heads, c.n_kv_heads, c.head_dim
-        self.qkv = nn.Linear(c.width, (c.heads + 2 * c.n_kv_heads) * c.head_dim, bias=c.qkv_bias)
+        self.head = c.head_dim
+        self.q = nn.Linear(c.width, c.heads * c.head_dim, bias=c.qkv_bias)
+        self.kv = nn.Linear(c.width, 2 * c.n_kv_heads * c.head_dim, bias=c.qkv_bias)
         self.out = nn.Linear(c.heads * c.head_dim, c.width, bias=c.out_bias)
         self.q_norm = RMSNorm(c.head_dim, c.norm_eps) if c.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(c.head_dim, c.norm_eps) if c.qk_norm else nn.Identity()
         self.dropout = c.dropout
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, see: Visibility) -> Tensor:
-        q, k, v = self._split(self.qkv(x))
-        q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
-        mixed = attend(q.to(v.dtype), k.to(v.dtype), v, see, self.dropout if self.training else 0.0)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        """x (B, L, D) -> (B, L, D)."""
+        return self.out(self._mix(x, x, (cos, sin), (cos, sin), see))
 
     def ask(self, x: Tensor, cos: Tensor, sin: Tensor, see: Visibility, index: Tensor, real: Tensor) -> Tensor:
         """Keys and values from all of x (B, L, D), queries only at index (B, K); real (B, K) -> (N, D) in row order."""
-        width = self.heads * self.head
-        k, v = F.linear(x, self.qkv.weight[width:], _part(self.qkv.bias, width)).split(self.kv_heads * self.head, -1)
         asked = x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
-        q = F.linear(asked, self.qkv.weight[:width], None if self.qkv.bias is None else self.qkv.bias[:width])
-        q, k, v = (part.unflatten(-1, (-1, self.head)).transpose(1, 2) for part in (q, k, v))
         where = index[:, None, :, None].expand(-1, 1, -1, self.head)
-        here = [c.expand(len(x), -1, -1, -1).gather(2, where) for c in (cos, sin)]
-        q, k = rotate(self.q_norm(q), *here), rotate(self.k_norm(k), cos, sin)
-        mixed = attend(q.to(v.dtype), k.to(v.dtype), v, see.only(index), self.dropout if self.training else 0.0)
-        return self.out(mixed.transpose(1, 2).flatten(2)[real])
+        turn = tuple(c.expand(len(x), -1, -1, -1).gather(2, where) for c in (cos, sin))
+        return self.out(self._mix(asked, x, turn, (cos, sin), see.only(index))[real])
 
-    def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        parts = qkv.unflatten(-1, (-1, self.head)).transpose(1, 2)  # (B, heads, L, D)
-        q, k, v = parts.split([self.heads, self.kv_heads, self.kv_heads], 1)
-        return q, k, v
+    def _mix(
+        self, asked: Tensor, x: Tensor, q_turn: tuple[Tensor, ...], k_turn: tuple[Tensor, ...], see: Visibility
+    ) -> Tensor:
+        q, (k, v) = self._heads(self.q(asked)), self._heads(self.kv(x)).chunk(2, 1)
+        q, k = rotate(self.q_norm(q), *q_turn), rotate(self.k_norm(k), *k_turn)
+        mixed = attend(q.to(v.dtype), k.to(v.dtype), v, see, self.dropout if self.training else 0.0)
+        return mixed.transpose(1, 2).flatten(2)
 
-
-def _part(bias: Tensor | None, start: int) -> Tensor | None:
-    return None if bias is None else bias[start:]
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head)).transpose(1, 2)  # (B, heads, L, D)
 
 
 class SwiGLU(nn.Module):
@@ -240,7 +238,7 @@ class Transformer(nn.Module):
             else:
                 x = block(x, cos, sin, see, time)
         if where is not None:
-            x = self.blocks[-1].ask(x, cos, sin, see, time, where)
+            x = cast(Block, self.blocks[-1]).ask(x, cos, sin, see, time, where)
             time = None if time is None else time[where]
         return self._finish(x, time)
 

@@ -1,0 +1,33 @@
+"""The autoregressive baseline: the same transformer, reading left to right, predicting the next token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..denoiser import Denoiser
+from ..denoiser import NextToken as ReadsNext
+from ..evaluation.likelihood import Estimator, Exact
+from ..layout import Blocks
+from ..models.transformer import Transformer
+from ..noise.tokens import Masking
+from ..objectives import NextToken
+from .method import Symbols
+
+
+@dataclass(frozen=True)
+class Autoregressive:
+    def process(self, symbols: Symbols) -> Masking:
+        """Text not yet written is masked; the rule hides it from what is written."""
+        return Masking.over(symbols.vocab, symbols.mask_id)
+
+    def denoiser(self, network: Transformer, symbols: Symbols) -> Denoiser:
+        return Denoiser(network, mask_id=symbols.mask_id, rule=Blocks(1).rule, head=ReadsNext(symbols.start_id))
+
+    def objective(self, symbols: Symbols) -> NextToken:
+        return NextToken()
+
+    def tuning(self, symbols: Symbols) -> NextToken:
+        return NextToken()
+
+    def estimator(self, draws: int) -> Estimator:
+        return Exact()

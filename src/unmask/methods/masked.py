@@ -1,0 +1,38 @@
+"""Masked diffusion (LLaDA, MDLM): tokens fade to [MASK], a bidirectional network restores them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..denoiser import Denoiser
+from ..evaluation.likelihood import Estimator, FixedCount
+from ..layout import Whole
+from ..models.transformer import Transformer
+from ..noise.schedule import Linear, Schedule
+from ..noise.tokens import Masking
+from ..objectives import MaskedBound
+from .method import Symbols
+
+
+@dataclass(frozen=True)
+class Masked:
+    schedule: Schedule = Linear()
+    masks: Literal["independent", "counted"] = "counted"
+    per: Literal["token", "answer"] = "answer"
+    short: float = 0.0
+
+    def process(self, symbols: Symbols) -> Masking:
+        return Masking.over(symbols.vocab, symbols.mask_id, self.schedule)
+
+    def denoiser(self, network: Transformer, symbols: Symbols) -> Denoiser:
+        return Denoiser(network, mask_id=symbols.mask_id, rule=Whole().rule)
+
+    def objective(self, symbols: Symbols) -> MaskedBound:
+        return MaskedBound(self.process(symbols), Whole(), masks=self.masks, short=self.short)
+
+    def tuning(self, symbols: Symbols) -> MaskedBound:
+        return MaskedBound(self.process(symbols), Whole(), masks=self.masks, per=self.per)
+
+    def estimator(self, draws: int) -> Estimator:
+        return FixedCount(draws=draws)

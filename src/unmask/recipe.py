@@ -1,0 +1,224 @@
+"""What a run is, as data: validated as a whole before anything heavy happens. The one file where names meet classes.
+
+A recipe is YAML plus `key=value` overrides. A component is written `{kind: name, option: value}`; a kind that is not in
+the tables may be `package.module:Class`, so that your own schedule or method needs no change here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import UserError, nearest
+from .methods.autoregressive import Autoregressive
+from .methods.masked import Masked
+from .methods.method import Method
+from .models.config import ModelConfig
+from .noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial
+from .training.optim import AdamWPlan, MuonPlan, Plan
+from .training.options import TrainOptions
+
+METHODS: dict[str, type] = {"masked": Masked, "autoregressive": Autoregressive}
+SCHEDULES: dict[str, type] = {
+    "linear": Linear,
+    "cosine": Cosine,
+    "polynomial": Polynomial,
+    "log_linear": LogLinear,
+    "geometric": Geometric,
+}
+OPTIMIZERS: dict[str, type] = {"muon": MuonPlan, "adamw": AdamWPlan}
+PARTS = {"schedule": SCHEDULES}  # options of a component that are components themselves
+
+Spec = dict[str, Any]
+
+
+def build(table: Mapping[str, type], spec: Spec, field: str) -> Any:
+    """`{kind: name, **options}` -> the object, with every option checked by name; UserError says what is wrong."""
+    options = dict(spec)
+    kind = options.pop("kind", None)
+    maker = _maker(table, kind, field)
+    known = {f.name for f in dataclasses.fields(maker)} if dataclasses.is_dataclass(maker) else set(options)
+    for name, value in options.items():
+        if name not in known:
+            raise UserError(f"{field}.{name}: {kind} has no such option; {nearest(name, known or {'kind'})}")
+        if name in PARTS:
+            options[name] = build(PARTS[name], {"kind": value} if isinstance(value, str) else value, f"{field}.{name}")
+    try:
+        return maker(**options)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{field}: {error}") from error
+
+
+def _maker(table: Mapping[str, type], kind: Any, field: str) -> type:
+    if not isinstance(kind, str):
+        raise UserError(f"{field}.kind: {kind!r} is not a name; choose one of {', '.join(sorted(table))}")
+    if kind in table:
+        return table[kind]
+    module, colon, name = kind.partition(":")
+    if not colon:
+        raise UserError(f"{field}.kind: {kind!r} is unknown; {nearest(kind, table)}")
+    try:
+        found: type = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{field}.kind: {kind!r} cannot be imported ({error}); write package.module:Class") from error
+    return found
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataRecipe(_Part):
+    source: str = Field(default="stdlib", description="stdlib, a file, folder, glob, .jsonl, or hf:NAME")
+    field: str | None = Field(default=None, description="the JSONL or dataset field that holds the text")
+    split: str | None = None
+    streaming: bool = False
+    valid: str | None = Field(default=None, description="a source of its own for validation")
+    valid_fraction: float = Field(default=0.05, gt=0, lt=1)
+    eos: bool = Field(default=True, description="end every document with the end-of-text token")
+    whole: bool = Field(default=False, description="never cut a document: one longer than a row is an error")
+
+
+class TokenizerRecipe(_Part):
+    kind: str = Field(default="bpe", description="bytes, bpe, or a Hugging Face name or folder")
+    vocab_size: int = Field(default=4096, ge=300)
+
+
+class LoraRecipe(_Part):
+    rank: int = Field(default=16, gt=0)
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+class TuneRecipe(_Part):
+    """How answers are tuned; `data.chat` says what is noised, `unmask tune --help` how end-of-text is trained."""
+
+    lora: LoraRecipe | None = None
+    pad_answers: int = Field(default=1, ge=0, description="end-of-text tokens trained after the last answer")
+
+
+class Recipe(_Part):
+    out: str = "runs/default"
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+    dtype: str = "auto"
+    data: DataRecipe = DataRecipe()
+    tokenizer: TokenizerRecipe = TokenizerRecipe()
+    model: ModelConfig = ModelConfig()
+    method: Spec = {"kind": "masked"}
+    train: TrainOptions = TrainOptions()
+    base: str | None = Field(default=None, description="a saved model to start from")
+    tune: TuneRecipe = TuneRecipe()
+
+    @model_validator(mode="after")
+    def _components_exist(self) -> Recipe:
+        self.build_method()
+        self.build_plan()
+        return self
+
+    def build_method(self) -> Method:
+        return method_of(self.method)
+
+    def build_plan(self) -> Plan:
+        plan: Plan = build(OPTIMIZERS, self.train.optimizer, "train.optimizer")
+        return plan
+
+    @property
+    def length(self) -> int:
+        return self.train.length or self.model.context
+
+
+def method_of(spec: Spec) -> Method:
+    method: Method = build(METHODS, spec, "method")
+    return method
+
+
+def load_recipe(path: str | Path | None, overrides: Sequence[str] = (), **fixed: Any) -> Recipe:
+    """A YAML file (or a packaged recipe's name, or nothing) with `a.b=value` overrides on top."""
+    tree = _read(path)
+    for override in overrides:
+        _assign(tree, override)
+    for key, value in fixed.items():
+        if value is not None:
+            tree[key] = value
+    try:
+        return Recipe(**tree)
+    except ValidationError as error:
+        raise UserError(_sentence(error)) from error
+
+
+def packaged() -> dict[str, Path]:
+    """Recipes that come with the package, by name."""
+    return {p.stem: p for p in sorted((Path(__file__).parent / "recipes").glob("*.yaml"))}
+
+
+def _read(path: str | Path | None) -> Spec:
+    if path is None:
+        return {}
+    file = packaged().get(str(path), Path(path))
+    if not file.is_file():
+        raise UserError(
+            f"recipe: {str(path)!r} is neither a file nor a packaged recipe; {nearest(str(path), packaged())}"
+        )
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe: {file} is not valid YAML ({str(error).splitlines()[0]}); mend that line") from error
+    if tree is not None and not isinstance(tree, dict):
+        raise UserError(f"recipe: {file} holds a {type(tree).__name__}; write `key: value` lines")
+    return tree or {}
+
+
+def _assign(tree: Spec, override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"override: {override!r} has no value; write key=value, for example train.steps=100")
+    *path, last = key.split(".")
+    here = tree
+    for part in path:
+        inner = here.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"override: {key!r} goes below {part!r}, which holds {inner!r}; set {part} itself instead")
+        here = inner
+    try:
+        here[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"override: {value!r} (for {key}) is not a YAML value; put it in quotes") from error
+    if isinstance(here[last], str):  # YAML 1.1 reads 2e-3 as text
+        try:
+            here[last] = float(here[last])
+        except ValueError:
+            return
+
+
+def _sentence(error: ValidationError) -> str:
+    """pydantic's first complaint as one sentence that names the nearest key."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{where}: no such key; {nearest(str(first['loc'][-1]), _keys(first['loc'][:-1]))}"
+    message = first["msg"].removeprefix("Value error, ")
+    if where and not message.startswith(where):
+        value = first.get("input")
+        shown = f"={value!r}" if isinstance(value, (int, float, str)) else ""
+        return f"{where}{shown}: {message[:1].lower()}{message[1:]}"
+    return message
+
+
+def _keys(path: Sequence[Any]) -> list[str]:
+    """Field names of the recipe's part at path."""
+    part: Any = Recipe
+    for name in path:
+        field = part.model_fields.get(name) if hasattr(part, "model_fields") else None
+        inner = field.annotation if field else None
+        options = [inner, *getattr(inner, "__args__", ())]
+        part = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), Recipe)
+    return list(part.model_fields)
