@@ -17,7 +17,7 @@ from .data.packing import Batch
 from .denoiser import Denoiser
 from .layout import EARLIEST, Blocks, Whole
 from .models.attention import Places
-from .noise.draws import FromGenerator
+from .noise.draws import Draws, FromGenerator
 from .noise.tokens import Masking
 
 
@@ -110,7 +110,7 @@ def spread(rows: int, rng: FromGenerator) -> Tensor:
     return (shift + torch.arange(rows, dtype=torch.float64) / rows) % 1
 
 
-def counted_masks(scored: Tensor, levels: Tensor, rng: FromGenerator) -> tuple[Tensor, Tensor]:
+def counted_masks(scored: Tensor, levels: Tensor, rng: Draws) -> tuple[Tensor, Tensor]:
     """Mask k = ceil(level * n) of each row's n scored tokens -> masks (B, L) and weights n / k (B, L)."""
     n = scored.sum(1)
     k = (levels.to(scored.device) * n).ceil().clamp(min=1).minimum(n)
