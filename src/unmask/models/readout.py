@@ -35,8 +35,9 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         nll = torch.empty(len(hidden), device=hidden.device)
-        for part in torch.arange(len(hidden)).split(rows_at_a_time(len(weight))):
-            rows = slice(int(part[0]), int(part[-1]) + 1)
+        step = rows_at_a_time(len(weight))
+        for start in range(0, len(hidden), step):  # no row at all is fine: nothing happened to be masked
+            rows = slice(start, start + step)
             scores = F.linear(hidden[rows], cast).float()
             if banned is not None:
                 scores.index_fill_(-1, banned, -torch.inf)
