@@ -1,7 +1,7 @@
 """The one transformer. Config decides norms, biases, MLP, heads and time conditioning; a rule decides who sees whom.
 
 It maps tokens to hidden states and knows nothing of noise: no mask token, no shift, no loss. Departures from a plain
-Llama block: q/k norm is an option on every model, keys and values (and gate and up) are one matrix each, residual outputs and
+Llama block: q/k norm is an option on every model, keys and values (and gate and up) are one matrix, residual outputs and
 the head start at zero, and the last layer can compute only the positions that are asked for.
 """
 
