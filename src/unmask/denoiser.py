@@ -24,8 +24,8 @@ class Head(Protocol):
         """What the network is fed for the text x (B, L)."""
         ...
 
-    def rows(self, where: Tensor) -> Tensor:
-        """The positions whose outputs speak of `where` (B, L) bool, in the same row order."""
+    def sources(self, places: Places) -> Tensor | None:
+        """(B, L) int64: the position whose output speaks of each position. None: its own."""
         ...
 
 
@@ -36,8 +36,8 @@ class CleanLogits:
     def inputs(self, x: Tensor, places: Places) -> Tensor:
         return x
 
-    def rows(self, where: Tensor) -> Tensor:
-        return where
+    def sources(self, places: Places) -> None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,20 @@ class NextToken:
     def inputs(self, x: Tensor, places: Places) -> Tensor:
         return x.roll(1, 1).masked_fill(places.position == 0, self.start)
 
-    def rows(self, where: Tensor) -> Tensor:
-        return where
+    def sources(self, places: Places) -> None:
+        return None
 
 
 @dataclass(frozen=True)
 class ShiftedLogits:
-    """The output at i - 1 speaks of token i, position 0 of itself: models that come from autoregressive ones."""
+    """The output at i - 1 speaks of token i, a document's first of itself: what autoregressive models became."""
 
     def inputs(self, x: Tensor, places: Places) -> Tensor:
         return x
 
-    def rows(self, where: Tensor) -> Tensor:
-        assert not (where[:, 0] & where[:, 1]).any(), "positions 0 and 1 share one output: keep the first one given"
-        rows = where.roll(-1, 1)
-        rows[:, -1] = False
-        rows[:, 0] |= where[:, 0]
-        return rows
+    def sources(self, places: Places) -> Tensor:
+        here = torch.arange(places.position.shape[1], device=places.position.device)
+        return here - (places.position > 0).long()
 
 
 @dataclass(frozen=True)
@@ -111,8 +108,19 @@ class Denoiser(nn.Module):
         """x (B, L) noisy tokens, t (B, L) their times -> mu at where (B, L) bool (all if None), N rows in row order."""
         places = Places.of(x) if places is None else places
         where = torch.ones_like(x, dtype=torch.bool) if where is None else where
-        hidden = self.network(
-            self.head.inputs(x, places), places, self.rule, t, None if where.all() else self.head.rows(where)
-        )
-        hidden = hidden.flatten(0, -2) if where.all() else hidden
+        source = self.head.sources(places)
+        rows = where if source is None else _sought(source, where)
+        hidden = self.network(self.head.inputs(x, places), places, self.rule, t, None if rows.all() else rows)
+        hidden = hidden.flatten(0, -2)
+        if source is not None:
+            rank = (rows.flatten().cumsum(0) - 1).view_as(rows)
+            hidden = hidden[rank.gather(1, source)[where]]
         return Prediction(hidden, self.network.head.weight, self.banned)
+
+
+def _sought(source: Tensor, where: Tensor) -> Tensor:
+    """The outputs (B, L) bool that some position of `where` is read from; two positions may share one."""
+    rows = torch.zeros_like(where)
+    row, column = where.nonzero(as_tuple=True)
+    rows[row, source[row, column]] = True
+    return rows
