@@ -6,6 +6,7 @@ symbol) is a hash of exactly these, so that a row gets the same numbers whatever
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol
 
 import torch
@@ -60,6 +61,12 @@ class FromCounters:
         if symbols is not None:
             key = _mix(key[..., None] + _mix(torch.arange(symbols, device=key.device)))
         return _to_unit(key)
+
+    def at(self, where: Tensor) -> FromCounters:
+        """The same numbers only at `where` (a mask or an index): then `like` is (N,) and draws are (N,), (N, symbols)."""
+        part = copy.copy(self)
+        part.keys, part.now = self.keys[where], self.now[where]
+        return part
 
 
 _GOLDEN, _MIX1, _MIX2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15

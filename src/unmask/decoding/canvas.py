@@ -1,0 +1,183 @@
+"""What is to be written where, and how far it has come: rows of tokens with a time a position. Knows no networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from ..models.attention import Places
+from .steppers import Move, Tick
+
+Change = Callable[[str, Tensor], Tensor]
+WIDE = {"x", "t", "block", "settled_at", "sure"}  # fields that have a column a position
+
+
+@dataclass(frozen=True)
+class Row:
+    """One text: tokens, and which positions are open, to be written (the tokens there are not read). Open runs may be
+    anywhere. infill: they are gaps inside a text, where an end of text would make no sense."""
+
+    tokens: list[int]
+    open: list[bool]
+    seed: int = 0
+    infill: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.tokens) != len(self.open):
+            raise UserError(f"row: {len(self.tokens)} tokens but {len(self.open)} open marks; give one mark a token")
+        if not -(2**63) <= self.seed < 2**63:
+            raise UserError(f"seed={self.seed} does not fit into 64 bits; use a smaller one")
+
+    @classmethod
+    def after(cls, prompt: Sequence[int], length: int, seed: int = 0) -> Row:
+        """`length` new tokens after the prompt, or fewer if the text ends."""
+        if length < 0:
+            raise UserError(f"length={length} is negative; ask for 0 or more new tokens")
+        return cls([*prompt, *[0] * length], [False] * len(prompt) + [True] * length, seed, infill=False)
+
+    @classmethod
+    def gaps(cls, tokens: Sequence[int | None], seed: int = 0) -> Row:
+        """Tokens in which every None is to be written."""
+        return cls([0 if token is None else token for token in tokens], [token is None for token in tokens], seed)
+
+    @property
+    def n_open(self) -> int:
+        return sum(self.open)
+
+
+def shares(sizes: Sequence[int], steps: int) -> list[int]:
+    """A row's steps over its blocks, in proportion to their sizes, every block at least one.
+
+    Equal blocks that divide the steps get LLaDA's steps / blocks; steps >= tokens leave every block a step a token.
+    """
+    total, done, out = sum(sizes), 0, []
+    for size in sizes:
+        before, done = done, done + size
+        out.append(max(1, steps * done // total - steps * before // total))
+    return out
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """B rows in progress, W columns; shorter rows are padded on the right, so a row's positions are its own.
+
+    x, t (B, W): states and times. block (B, W): which block an open position is written in; -1: given, padding, or no
+    longer wanted. plan (B, most blocks): steps of each block. now, left, taken, passes (B,): current block, steps left
+    in it, steps behind the row, network passes behind the row. settled_at (B, W): the pass that wrote a position, -1
+    if none; sure (B, W): the model's probability of what it wrote, 1 where given. row (B,): which of the prompts it is.
+    """
+
+    row: Tensor
+    seed: Tensor
+    length: Tensor
+    infill: Tensor
+    x: Tensor
+    t: Tensor
+    block: Tensor
+    plan: Tensor
+    now: Tensor
+    left: Tensor
+    taken: Tensor
+    passes: Tensor
+    settled_at: Tensor
+    sure: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], block: int | None, steps: int | None, device: torch.device) -> Canvas:
+        width = max((len(row.tokens) for row in rows), default=0)
+        x = _padded([row.tokens for row in rows], width, 0)
+        open = _padded([[int(o) for o in row.open] for row in rows], width, 0).bool()
+        size = block or max(width, 1)
+        blocks = torch.where(open, (open.cumsum(1) - 1) // size, -1)
+        plans = [_plan(row.n_open, size, steps) for row in rows]
+        zeros = torch.zeros(len(rows), dtype=torch.int64)
+        plan = _padded(plans, max(map(len, plans), default=1), 1)
+        canvas = cls(
+            row=torch.arange(len(rows)),
+            seed=torch.tensor([row.seed for row in rows], dtype=torch.int64),
+            length=torch.tensor([len(row.tokens) for row in rows], dtype=torch.int64),
+            infill=torch.tensor([row.infill for row in rows], dtype=torch.bool),
+            x=x,
+            t=open.float(),
+            block=blocks,
+            plan=plan,
+            now=zeros,
+            left=plan[:, 0],
+            taken=zeros,
+            passes=zeros,
+            settled_at=torch.full_like(x, -1),
+            sure=(~open).float(),
+        )
+        return canvas._each(lambda name, part: part.to(device))
+
+    @property
+    def pending(self) -> Tensor:
+        """(B, W) bool: still to be written, now or later."""
+        return (self.block >= 0) & (self.t > 0)
+
+    @property
+    def active(self) -> Tensor:
+        """(B, W) bool: still to be written in the row's current block."""
+        return self.pending & (self.block == self.now[:, None])
+
+    @property
+    def position(self) -> Tensor:
+        return torch.arange(self.x.shape[1], device=self.x.device).expand(self.x.shape)
+
+    @property
+    def padded(self) -> Tensor:
+        return self.position >= self.length[:, None]
+
+    @property
+    def places(self) -> Places:
+        """With documents only where there is padding: attention needs no mask otherwise."""
+        padded = self.padded
+        return Places(self.position, -padded.long() if bool(padded.any()) else None)
+
+    @property
+    def tick(self) -> Tick:
+        steps = self.plan.gather(1, self.now[:, None])[:, 0]
+        return Tick(self.x, self.t, self.position, self.active, self.left, steps, self.taken, self.seed)
+
+    def only(self, index: Tensor) -> Canvas:
+        """The rows at index, as narrow as they allow."""
+        part = self._each(lambda name, tensor: tensor[index])
+        width = int(part.length.max()) if len(part.length) else 0
+        return part._each(lambda name, tensor: tensor[:, :width] if name in WIDE else tensor)
+
+    def after(self, move: Move) -> Canvas:
+        """The canvas once a move is made; a row whose block is written goes on to its next."""
+        first_time = move.settled & (self.settled_at < 0)
+        return replace(
+            self,
+            x=move.x,
+            t=move.t,
+            settled_at=torch.where(first_time, self.passes[:, None], self.settled_at),
+            sure=torch.where(first_time, move.sure.to(self.sure.dtype), self.sure),
+            left=self.left - move.used,
+            taken=self.taken + move.used,
+            passes=self.passes + 1,
+        )
+
+    def advanced(self) -> Canvas:
+        """Rows whose current block has nothing open begin the first block that has."""
+        due = ~self.active.any(1) & self.pending.any(1)
+        upcoming = self.block.masked_fill(~self.pending, self.plan.shape[1] - 1).amin(1) if due.any() else self.now
+        steps = self.plan.gather(1, upcoming[:, None])[:, 0]
+        return replace(self, now=torch.where(due, upcoming, self.now), left=torch.where(due, steps, self.left))
+
+    def _each(self, change: Change) -> Canvas:
+        return Canvas(**{field.name: change(field.name, getattr(self, field.name)) for field in fields(self)})
+
+
+def _plan(n_open: int, size: int, steps: int | None) -> list[int]:
+    sizes = [min(size, n_open - start) for start in range(0, n_open, size)]
+    return shares(sizes, steps or n_open) if sizes else [1]
+
+
+def _padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=torch.int64).view(-1, width)

@@ -1,0 +1,197 @@
+"""The loop that writes: ask the network about a canvas, move, let finished rows go. Knows no training and no text.
+
+Every row keeps its own block, steps and random numbers (seed, step, position), so what it becomes does not depend on
+the rows around it. A pass is only run for rows that have something to write, and always writes something.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..errors import UserError
+from ..noise.draws import FromCounters
+from ..noise.tokens import TokenNoise
+from .canvas import Canvas, Row
+from .length import Finish, closed, cut, without_end
+from .settings import Decoding
+
+
+@dataclass(frozen=True)
+class Counts:
+    """forwards: network passes; queries: tokens the network was fed in them, padding included for a batch; written:
+    tokens given back to the user, so neither the end of text nor what stands behind it."""
+
+    forwards: int = 0
+    queries: int = 0
+    written: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """tokens: the new text up to its end, or the whole row where gaps were filled. canvas: every position, the mask
+    where nothing was written behind the end. settled_at: the pass of this row, from 0, that wrote a position, -1 if
+    none. confidence: the model's probability of what it wrote there, 1 where given, 0 where nothing is written.
+    counts: of the passes this row took part in; its seconds are those of these passes."""
+
+    tokens: list[int]
+    canvas: list[int]
+    settled_at: list[int]
+    confidence: list[float]
+    finish_reason: Finish
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One row after a pass. row: its index among the prompts; step: the pass, from 0; open: still to be written;
+    settled: written in this pass; confidence: as in Decoded."""
+
+    row: int
+    step: int
+    tokens: list[int]
+    open: list[bool]
+    settled: list[bool]
+    confidence: list[float]
+
+
+@dataclass(frozen=True)
+class Event:
+    """After each pass: the rows that took part, as they stand now, and the totals so far."""
+
+    frames: tuple[Frame, ...]
+    counts: Counts
+
+
+Observer = Callable[[Event], None]
+
+
+@dataclass
+class Sampler:
+    """A model bound to a way of writing. `counts` adds up over calls."""
+
+    denoiser: Denoiser
+    process: TokenNoise
+    settings: Decoding = field(default_factory=Decoding)
+    observe: Observer | None = None
+    counts: Counts = field(default_factory=Counts)
+
+    @torch.inference_mode()
+    def __call__(self, prompts: Sequence[Row]) -> list[Decoded]:
+        _check(prompts, self.denoiser.vocab)
+        settings = self.settings.for_model(self.denoiser, max((row.n_open for row in prompts), default=0))
+        was_training = self.denoiser.training
+        self.denoiser.eval()
+        try:
+            return _Run(self, settings).write(prompts)
+        finally:
+            self.denoiser.train(was_training)
+
+
+def decode(
+    denoiser: Denoiser,
+    process: TokenNoise,
+    prompts: Sequence[Row],
+    settings: Decoding | None = None,
+    observe: Observer | None = None,
+) -> list[Decoded]:
+    """Write every prompt's open positions, as one batch."""
+    return Sampler(denoiser, process, settings or Decoding(), observe)(prompts)
+
+
+class _Run:
+    """One batch from prompts to texts."""
+
+    def __init__(self, sampler: Sampler, settings: Decoding) -> None:
+        self.sampler, self.settings = sampler, settings
+        self.stepper = settings.stepper(sampler.denoiser)
+
+    def write(self, prompts: Sequence[Row]) -> list[Decoded]:
+        canvas = self._blank(prompts)
+        seconds = [0.0] * len(prompts)
+        done: dict[int, Decoded] = {}
+        while True:
+            writing = canvas.pending.any(1)
+            for i in (~writing).nonzero()[:, 0].tolist():
+                row = int(canvas.row[i])
+                done[row] = self._decoded(canvas, i, prompts[row], seconds[row])
+            canvas = canvas.only(writing.nonzero()[:, 0])
+            if not len(canvas.row):
+                break
+            began = time.perf_counter()
+            canvas = self._step(canvas)
+            for row in canvas.row.tolist():
+                seconds[row] += time.perf_counter() - began
+        self._count(written=sum(text.counts.written for text in done.values()))
+        return [done[i] for i in range(len(prompts))]
+
+    def _blank(self, prompts: Sequence[Row]) -> Canvas:
+        """Open positions as pure noise."""
+        device = self.sampler.denoiser.banned.device
+        canvas = Canvas.of(prompts, self.settings.block, self.settings.steps, device)
+        rng = FromCounters(canvas.seed, canvas.position)
+        rng.begin(-1)
+        noise = self.sampler.process.prior(canvas.x, rng)
+        return replace(canvas, x=torch.where(canvas.t > 0, noise, canvas.x))
+
+    def _step(self, canvas: Canvas) -> Canvas:
+        """One pass and what follows from it."""
+        began, tick = time.perf_counter(), canvas.tick
+        asked = self.stepper.ask(tick)
+        assert bool(asked.any(1).all()), "a pass for a row with nothing to write"
+        prediction = self.sampler.denoiser(canvas.x, canvas.t, places=canvas.places, where=asked)
+        logits = without_end(prediction.logits(), self.settings.eos_id, self._endless(canvas, asked))
+        moved = canvas.after(self.stepper.move(self.sampler.process, tick, asked, logits))
+        moved = closed(moved, self.settings.eos_id).advanced()
+        self._count(forwards=1, queries=canvas.x.numel(), seconds=time.perf_counter() - began)
+        if self.sampler.observe is not None:
+            self.sampler.observe(Event(frames(moved), self.sampler.counts))
+        return moved
+
+    def _endless(self, canvas: Canvas, asked: Tensor) -> Tensor:
+        """(N,) bool: the asked positions that may not hold an end of text."""
+        choice = self.settings.suppress_eos
+        rows = canvas.infill if choice is None else torch.full_like(canvas.infill, choice)
+        return rows[:, None].expand(asked.shape)[asked]
+
+    def _decoded(self, canvas: Canvas, i: int, prompt: Row, seconds: float) -> Decoded:
+        length, passes = int(canvas.length[i]), int(canvas.passes[i])
+        x = self.sampler.process.read(canvas.x[i, :length]).tolist()
+        start = 0 if prompt.infill else length - prompt.n_open
+        tokens, finish = cut(x[start:], None if prompt.infill else self.settings.eos_id)
+        return Decoded(
+            tokens=tokens,
+            canvas=x,
+            settled_at=canvas.settled_at[i, :length].tolist(),
+            confidence=canvas.sure[i, :length].tolist(),
+            finish_reason=finish,
+            counts=Counts(passes, passes * length, prompt.n_open if prompt.infill else len(tokens), seconds),
+        )
+
+    def _count(self, forwards: int = 0, queries: int = 0, written: int = 0, seconds: float = 0.0) -> None:
+        was = self.sampler.counts
+        self.sampler.counts = Counts(
+            was.forwards + forwards, was.queries + queries, was.written + written, was.seconds + seconds
+        )
+
+
+def frames(canvas: Canvas) -> tuple[Frame, ...]:
+    settled = canvas.settled_at == (canvas.passes - 1)[:, None]
+    shown = (canvas.x, canvas.pending, settled, canvas.sure)
+    return tuple(
+        Frame(row, passes - 1, *(part[i, :length].tolist() for part in shown))
+        for i, (row, passes, length) in enumerate(zip(*map(Tensor.tolist, (canvas.row, canvas.passes, canvas.length))))
+    )
+
+
+def _check(prompts: Sequence[Row], vocab: int) -> None:
+    for i, row in enumerate(prompts):
+        wrong = [token for token in row.tokens if not 0 <= token < vocab]
+        if wrong:
+            raise UserError(f"prompt {i}: token {wrong[0]} is not in the model's vocabulary of {vocab}")

@@ -1,0 +1,161 @@
+"""One move towards the text: from what the network said to what is written. Knows no networks and no end of text.
+
+A stepper first says which positions it wants a prediction for, then moves. It works on the open positions of every
+row's current block, flat: N positions in row order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..noise.draws import FromCounters
+from ..noise.tokens import TokenNoise
+from .propose import Proposal
+from .select import Asked, Quota, Rank
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One moment of a batch: x, t (B, W) states and times; open (B, W): what the current blocks have still to write;
+    left, steps (B,): steps left in the block, this one included, of how many; taken (B,): steps behind the row."""
+
+    x: Tensor
+    t: Tensor
+    position: Tensor
+    open: Tensor
+    left: Tensor
+    steps: Tensor
+    taken: Tensor
+    seed: Tensor
+
+    def draws(self, ahead: int = 0) -> FromCounters:
+        rng = FromCounters(self.seed, self.position)
+        rng.begin(self.taken + ahead)
+        return rng
+
+    def spread(self, values: Tensor, where: Tensor) -> Tensor:
+        """Flat values (N,) at where -> (B, W), zero elsewhere."""
+        return values.new_zeros(where.shape).masked_scatter(where, values)
+
+
+@dataclass(frozen=True)
+class Move:
+    """New x and t (B, W); settled (B, W) bool: written for good now; sure (B, W): the model's probability of what was
+    written; used (B,): steps this took."""
+
+    x: Tensor
+    t: Tensor
+    settled: Tensor
+    sure: Tensor
+    used: Tensor
+
+
+class Stepper(Protocol):
+    def ask(self, tick: Tick) -> Tensor:
+        """(B, W) bool: where a prediction is needed, at least one position a row."""
+        ...
+
+    def move(self, process: TokenNoise, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
+        """logits (N, V) at asked."""
+        ...
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Look at every open position, write the surest: `rank` says how sure, `quota` how many."""
+
+    rank: Rank
+    quota: Quota
+    proposal: Proposal
+
+    def ask(self, tick: Tick) -> Tensor:
+        return tick.open
+
+    def move(self, process: TokenNoise, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
+        x, t, mu, rng = tick.x[asked], tick.t[asked], logits.log_softmax(-1), tick.draws().at(asked)
+        logp = process.beliefs(x, mu, t)
+        tokens = self.proposal.draw(logp, rng)
+        sure = tick.spread(logp.gather(-1, tokens[:, None]).squeeze(-1).exp(), asked)
+        score = tick.spread(self.rank(Asked(logp, tokens, tick.position[asked], rng)), asked)
+        chosen = self.quota(score, sure, asked, tick.left)
+        x, t = process.hold(x, mu, t, t, rng)
+        x = process.write(x, tokens, chosen[asked])
+        t = t.masked_fill(chosen[asked], 0.0)
+        return Move(
+            tick.x.masked_scatter(asked, x), tick.t.masked_scatter(asked, t), chosen, sure, torch.ones_like(tick.left)
+        )
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """Choose before looking: `rank` needs no prediction, so the network is asked only for what is written now."""
+
+    rank: Rank
+    quota: Quota
+    proposal: Proposal
+
+    def ask(self, tick: Tick) -> Tensor:
+        blind = Asked(tick.t.new_empty(0), tick.x[tick.open], tick.position[tick.open], tick.draws().at(tick.open))
+        score = tick.spread(self.rank(blind), tick.open)
+        return self.quota(score, torch.zeros_like(score), tick.open, tick.left)
+
+    def move(self, process: TokenNoise, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
+        x, t = tick.x[asked], tick.t[asked]
+        logp = process.beliefs(x, logits.log_softmax(-1), t)
+        tokens = self.proposal.draw(logp, tick.draws().at(asked))
+        sure = tick.spread(logp.gather(-1, tokens[:, None]).squeeze(-1).exp(), asked)
+        x = process.write(x, tokens, torch.ones_like(tokens, dtype=torch.bool))
+        return Move(
+            tick.x.masked_scatter(asked, x), tick.t.masked_fill(asked, 0.0), asked, sure, torch.ones_like(tick.left)
+        )
+
+
+@dataclass(frozen=True)
+class Ancestral:
+    """The reverse process itself, t = 1 to 0 in even steps; the last draws what is left from the beliefs.
+
+    timeless: the network does not read t. Its answer then stays true until the text changes, so a row takes further
+    steps on one prediction until something is written: no more passes than tokens, the same law (MDLM's cache).
+    """
+
+    proposal: Proposal
+    timeless: bool
+
+    def ask(self, tick: Tick) -> Tensor:
+        return tick.open
+
+    def move(self, process: TokenNoise, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
+        raw = logits.log_softmax(-1)
+        mu = self.proposal.law(raw)
+        x, t, used = tick.x, tick.t, torch.zeros_like(tick.left)
+        moving = torch.ones_like(tick.left, dtype=torch.bool)
+        for ahead in range(int(tick.left.max())):
+            used = used + moving
+            s = ((tick.left - used).clamp(min=0) / tick.steps).to(t.dtype)
+            there, then = self._reverse(process, tick, asked, mu, x, t, s, ahead)
+            x = torch.where(moving[:, None], there, x)
+            t = torch.where(moving[:, None], then, t)
+            moving = moving & (x == tick.x).all(1) & (used < tick.left)
+            if not (self.timeless and moving.any()):
+                break
+        certain = asked & ((process.pi.to(x.device)[x] == 0) | (t == 0))  # a state that noise never makes is no noise
+        sure = tick.spread(raw.gather(-1, x[asked][:, None]).squeeze(-1).exp(), asked)
+        return Move(x, t.masked_fill(certain, 0.0), certain, sure, used)
+
+    def _reverse(
+        self, process: TokenNoise, tick: Tick, asked: Tensor, mu: Tensor, x: Tensor, t: Tensor, s: Tensor, ahead: int
+    ) -> tuple[Tensor, Tensor]:
+        """One draw of every row from p(x_s | x_t), s (B,); where s is 0, from the beliefs: alpha(0) may be below 1."""
+        rng = tick.draws(ahead).at(asked)
+        then = t.minimum(s[:, None])
+        here, now = x[asked], t[asked]
+        drawn = process.reverse(here, mu, now, then[asked], rng)
+        ends = then[asked] == 0
+        if ends.any():
+            final = Proposal(1.0).draw(process.beliefs(here, mu, now.to(mu.dtype)), rng)
+            drawn = torch.where(ends, final, drawn)
+        return x.masked_scatter(asked, drawn), torch.where(asked, then, t)
