@@ -6,6 +6,7 @@ states of the positions asked for, and turns them into log-probabilities or cros
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,16 +88,22 @@ class Prediction:
 
 
 class Denoiser(nn.Module):
-    """The network bound to its rule, head and mask."""
+    """The network bound to its rule, head and mask. unused: ids without a meaning, never emitted, like the mask."""
 
     banned: Tensor
 
     def __init__(
-        self, network: Transformer, *, mask_id: int, rule: Rule = Everything(), head: Head = CleanLogits()
+        self,
+        network: Transformer,
+        *,
+        mask_id: int,
+        rule: Rule = Everything(),
+        head: Head = CleanLogits(),
+        unused: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.network, self.rule, self.head, self.mask_id = network, rule, head, mask_id
-        self.register_buffer("banned", torch.tensor([mask_id]), persistent=False)
+        self.register_buffer("banned", torch.tensor([mask_id, *unused]), persistent=False)
 
     @property
     def vocab(self) -> int:

@@ -143,16 +143,22 @@ def method_of(spec: Spec) -> Method:
 
 def load_recipe(path: str | Path | None, overrides: Sequence[str] = (), **fixed: Any) -> Recipe:
     """A YAML file (or a packaged recipe's name, or nothing) with `a.b=value` overrides on top."""
-    tree = _read(path)
-    for override in overrides:
-        _assign(tree, override)
+    tree = read_tree(path, overrides)
     for key, value in fixed.items():
         if value is not None:
             tree[key] = value
     try:
         return Recipe(**tree)
     except ValidationError as error:
-        raise UserError(_sentence(error)) from error
+        raise UserError(sentence(error, Recipe)) from error
+
+
+def read_tree(path: str | Path | None, overrides: Sequence[str] = ()) -> Spec:
+    """A YAML file's content with `a.b=value` overrides on top, not yet validated."""
+    tree = _read(path)
+    for override in overrides:
+        _assign(tree, override)
+    return tree
 
 
 def packaged() -> dict[str, Path]:
@@ -199,12 +205,12 @@ def _assign(tree: Spec, override: str) -> None:
             return
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence(error: ValidationError, model: type[BaseModel]) -> str:
     """pydantic's first complaint as one sentence that names the nearest key."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"{where}: no such key; {nearest(str(first['loc'][-1]), _keys(first['loc'][:-1]))}"
+        return f"{where}: no such key; {nearest(str(first['loc'][-1]), _keys(model, first['loc'][:-1]))}"
     message = first["msg"].removeprefix("Value error, ")
     if where and not message.startswith(where):
         value = first.get("input")
@@ -213,12 +219,12 @@ def _sentence(error: ValidationError) -> str:
     return message
 
 
-def _keys(path: Sequence[Any]) -> list[str]:
-    """Field names of the recipe's part at path."""
-    part: Any = Recipe
+def _keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    """Field names of the model's part at path."""
+    part: Any = model
     for name in path:
         field = part.model_fields.get(name) if hasattr(part, "model_fields") else None
         inner = field.annotation if field else None
         options = [inner, *getattr(inner, "__args__", ())]
-        part = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), Recipe)
+        part = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), model)
     return list(part.model_fields)

@@ -49,14 +49,17 @@ class Result:
 
 def symbols_of(tokenizer: Tokenizer, vocab: int) -> Symbols:
     start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
-    return Symbols(vocab, tokenizer.mask_id, start)
+    return Symbols(vocab, tokenizer.mask_id, start, tuple(range(len(tokenizer), vocab)))
 
 
-def train(recipe: Recipe, *, quiet: bool = False, title: str = "train") -> Result:
-    """Train from nothing, or from `base` on plain text. The same call goes on where a stopped one left off."""
+def train(recipe: Recipe, *, corpus: Corpus | None = None, quiet: bool = False, title: str = "train") -> Result:
+    """Train from nothing, or from `base` on plain text. The same call goes on where a stopped one left off.
+
+    corpus: prepared before, where several runs share one.
+    """
     folder = _claim(recipe)
     network, tokenizer = _base(recipe) if recipe.base else (None, None)
-    corpus = prepare(recipe, tokenizer)
+    corpus = corpus or prepare(recipe, tokenizer)
     if network is None:
         network = _fresh(recipe, len(corpus.tokenizer))
     return _run(recipe, folder, corpus, network, tuning=False, quiet=quiet, title=title)
@@ -153,7 +156,7 @@ def _fresh(recipe: Recipe, vocab: int) -> Transformer:
     wanted = recipe.model.vocab
     if wanted and wanted < vocab:
         raise UserError(f"model.vocab: {wanted} is smaller than the tokenizer's {vocab}; raise it, or leave it out")
-    config = recipe.model.model_copy(update={"vocab": wanted or -(-vocab // 8) * 8, "context": recipe.length})
+    config = recipe.model.model_copy(update={"vocab": wanted or vocab, "context": recipe.length})
     return Transformer(config).initialise(torch.Generator().manual_seed(recipe.seed))
 
 
@@ -169,7 +172,7 @@ def grow(network: Transformer, vocab: int) -> Transformer:
     old = network.config.vocab
     if vocab <= old:
         return network
-    config = network.config.model_copy(update={"vocab": -(-vocab // 8) * 8})
+    config = network.config.model_copy(update={"vocab": vocab})
     larger = Transformer(config)
     weights = network.state_dict()
     for name in ("embed.weight", "head.weight"):

@@ -21,7 +21,8 @@ class Autoregressive:
         return Masking.over(symbols.vocab, symbols.mask_id)
 
     def denoiser(self, network: Transformer, symbols: Symbols) -> Denoiser:
-        return Denoiser(network, mask_id=symbols.mask_id, rule=Blocks(1).rule, head=ReadsNext(symbols.start_id))
+        head = ReadsNext(symbols.start_id)
+        return Denoiser(network, mask_id=symbols.mask_id, rule=Blocks(1).rule, head=head, unused=symbols.unused)
 
     def objective(self, symbols: Symbols) -> NextToken:
         return NextToken()

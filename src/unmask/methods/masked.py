@@ -26,7 +26,7 @@ class Masked:
         return Masking.over(symbols.vocab, symbols.mask_id, self.schedule)
 
     def denoiser(self, network: Transformer, symbols: Symbols) -> Denoiser:
-        return Denoiser(network, mask_id=symbols.mask_id, rule=Whole().rule)
+        return Denoiser(network, mask_id=symbols.mask_id, rule=Whole().rule, unused=symbols.unused)
 
     def objective(self, symbols: Symbols) -> MaskedBound:
         return MaskedBound(self.process(symbols), Whole(), masks=self.masks, short=self.short)

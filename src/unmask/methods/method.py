@@ -14,11 +14,13 @@ from ..objectives import Objective
 
 @dataclass(frozen=True)
 class Symbols:
-    """The ids a method needs: vocabulary size, the mask, and the token a text starts after."""
+    """The ids a method needs: the network's vocabulary size, the mask, the token a text starts after, and ids that
+    the network has rows for but the tokenizer has no meaning for."""
 
     vocab: int
     mask_id: int
     start_id: int
+    unused: tuple[int, ...] = ()
 
 
 class Method(Protocol):

@@ -1,8 +1,8 @@
 """The one transformer. Config decides norms, biases, MLP, heads and time conditioning; a rule decides who sees whom.
 
 It maps tokens to hidden states and knows nothing of noise: no mask token, no shift, no loss. Departures from a plain
-Llama block: q/k norm is an option on every model, keys and values (and gate and up) are one matrix, residual outputs and
-the head start at zero, and the last layer can compute only the positions that are asked for.
+Llama block: q/k norm is an option on every model, keys and values (and gate and up) are one matrix, what writes to the
+residual stream and the head start at zero, and the last layer can compute only the positions that are asked for.
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+# `make demo` and `make test` work from a bare clone; everything lives in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+TESTED := .venv/.tested
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test lint fast clean
+
+demo: $(INSTALLED)
+	$(BIN)/unmask demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+fast: $(TESTED)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(TESTED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# the package and what the demo draws with; versions that were tested
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[plots]"
+	touch $@
+
+$(TESTED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist demo

@@ -1,0 +1,251 @@
+"""The command line: verbs only. Parse, call, print; what is wrong with the input is one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from .errors import UserError
+
+app = typer.Typer(
+    help="Train, tune, run, measure and serve diffusion language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random choice.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Dtype = Annotated[str | None, typer.Option(help="auto (bf16 where the hardware has it), fp32 or bf16.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+File = Annotated[str | None, typer.Option("--recipe", "-r", help="Options as a YAML file.")]
+Words = Annotated[list[str] | None, typer.Argument(show_default=False)]
+
+
+def _say(result: dict[str, Any], as_json: bool, lines: Callable[[], str]) -> None:
+    print(json.dumps(result) if as_json else lines())
+
+
+@app.command()
+def train(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", show_default=False)] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of the run.")] = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model from nothing (or from base=MODEL on plain text).
+
+    RECIPE is a YAML file or the name of a packaged recipe (`unmask info recipes`); without one the defaults train a
+    small masked model on the Python standard library. Keys: data.source, model.width, method.kind, train.minutes, ...
+    Type the same command again to go on with a run that was stopped.
+    """
+    from .run import train as run
+
+    _train(run, words, as_json, quiet, out=out, seed=seed, device=device, dtype=dtype)
+
+
+@app.command()
+def tune(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[RECIPE] base=MODEL data.source=CHATS [KEY=VALUE]...")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of the run.")] = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fine-tune a saved model on conversations (JSON lines of {"messages": [...]}).
+
+    Every assistant turn is learnt; prompts are shown as they are and cost nothing. End of text: each assistant turn
+    ends with its end-of-turn token, which is learnt, and after the last one up to tune.pad_answers end-of-text tokens
+    are learnt too, so that a canvas longer than the answer learns to end. Generation stops at the first end that has
+    everything before it written. tune.lora.rank=16 trains low-rank adapters and merges them at the end.
+    """
+    from .run import tune as run
+
+    _train(run, words, as_json, quiet, out=out, seed=seed, device=device, dtype=dtype)
+
+
+def _train(run: Any, words: list[str] | None, as_json: bool, quiet: bool, **fixed: Any) -> None:
+    from .recipe import load_recipe
+
+    words = words or []
+    named = [word for word in words if "=" not in word]
+    if len(named) > 1:
+        raise UserError(f"recipe: {named[0]!r} and {named[1]!r} are both given; name one recipe, options are key=value")
+    recipe = load_recipe(named[0] if named else None, [word for word in words if "=" in word], **fixed)
+    result = run(recipe, quiet=quiet or as_json)
+    found = result.as_dict()
+    if result.summary.interrupted:
+        _say(found, as_json, lambda: f"stopped at step {found['steps']}; the same command goes on from there")
+        raise typer.Exit(130)
+    _say(found, as_json, lambda: _trained(found))
+
+
+def _trained(found: dict[str, Any]) -> str:
+    kind = "exact" if found["exact"] else f"bound, +- {found['stderr']:.3f}"
+    return (
+        f"{found['model']}: {found['parameters'] / 1e6:.2f}M parameters, {found['tokens']:,} tokens in "
+        f"{found['seconds']:.0f} s, validation {found['bits_per_byte']:.3f} bits/byte ({kind})"
+    )
+
+
+@app.command()
+def generate(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] PROMPT [KEY=VALUE]...")] = None,
+    recipe: File = None,
+    chat: Annotated[bool, typer.Option("--chat", help="PROMPT is a user's message to a tuned model.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="See the text appear in the terminal.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained replay page.")] = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Write after a prompt. Without MODEL, the small model that comes with the package.
+
+    Keys: max_tokens, steps, block, rule (confidence, entropy, margin, random, ancestral, left_to_right), threshold,
+    temperature, top_p, top_k. PROMPT - reads standard input.
+    """
+    from .writing import WriteOptions, write
+
+    model, prompt, overrides = _sort(words, "PROMPT", WriteOptions.model_fields)
+    options = WriteOptions.load(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype)
+    text = write(options, "chat" if chat else "generate", prompt, watch=watch and not as_json, html=html)
+    _say(text.as_dict(), as_json, lambda: "" if text.shown else prompt * (not chat) + text.text)
+
+
+@app.command()
+def fill(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] TEXT [KEY=VALUE]...")] = None,
+    recipe: File = None,
+    watch: Annotated[bool, typer.Option("--watch", help="See the text appear in the terminal.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained replay page.")] = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Fill the gaps of a text, marked <gap> or <gap:12> (tokens), seeing both sides.
+
+    Keys: gap_tokens (of a <gap> without a number) and those of `generate`. TEXT - reads standard input.
+    """
+    from .writing import WriteOptions, write
+
+    model, text, overrides = _sort(words, "TEXT", WriteOptions.model_fields)
+    options = WriteOptions.load(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype)
+    done = write(options, "fill", text, watch=watch and not as_json, html=html)
+    _say(done.as_dict(), as_json, lambda: "" if done.shown else done.text)
+
+
+@app.command()
+def score(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] FILE [KEY=VALUE]...")] = None,
+    recipe: File = None,
+    text: Annotated[str | None, typer.Option(help="Score this text instead of a file.")] = None,
+    prompt: Annotated[str, typer.Option(help="Score the text as what follows this prompt.")] = "",
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """How probable a model finds a file: nats, bits per byte, perplexity, with a standard error where it is a bound.
+
+    FILE is anything `unmask train` reads (text, .gz, folder, glob, JSON lines). Keys: draws, field, split.
+    """
+    from .writing import ScoreOptions, score_text
+
+    words = words or []
+    if text is not None:
+        words = [*[w for w in words if not _is_override(w)][:1], text, *[w for w in words if _is_override(w)]]
+    model, source, overrides = _sort(words, "FILE", ScoreOptions.model_fields)
+    options = ScoreOptions.load(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype)
+    found = score_text(options, source, prompt, literal=text is not None, quiet=quiet or as_json)
+    _say(found, as_json, lambda: _scored(found))
+
+
+def _scored(found: dict[str, Any]) -> str:
+    kind = "exact" if found["exact"] else f"upper bound, standard error {found['bits_per_byte_stderr']:.4f} bits/byte"
+    return (
+        f"{found['bits_per_byte']:.4f} bits/byte, {found['nats']:.2f} nats, {found['perplexity']:.3f} perplexity/token "
+        f"over {found['tokens']:,} tokens, {found['bytes']:,} bytes ({kind})"
+    )
+
+
+@app.command()
+def info(
+    what: Annotated[str | None, typer.Argument(metavar="[MODEL | recipes]")] = None,
+    as_json: Json = False,
+) -> None:
+    """What this machine offers and which recipes come along; or what a saved model is."""
+    from .writing import describe
+
+    found = describe(what)
+    _say(found, as_json, lambda: "\n".join(f"{key}: {value}" for key, value in found.items()))
+
+
+@app.command()
+def demo(
+    minutes: Annotated[float, typer.Option(help="Training time of each of the two models.")] = 2.0,
+    out: Annotated[Path, typer.Option(help="Folder of everything the demo makes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option()] = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a masked and an autoregressive model of one size on the standard library; compare, fill, write, replay."""
+    from .demo import run
+
+    found = run(out, minutes, seed, quiet=as_json)
+    if as_json:
+        print(json.dumps(found))
+
+
+def _is_override(word: str) -> bool:
+    key, equals, _ = word.partition("=")
+    return bool(equals) and key.replace("_", "").replace(".", "").isalpha() and key.islower()
+
+
+def _sort(words: list[str] | None, name: str, known: Any) -> tuple[str | None, str, list[str]]:
+    """[MODEL] TEXT [KEY=VALUE]... -> (model, text, overrides). A first or only word is never an override."""
+    words = list(words or [])
+    overrides: list[str] = []
+    while len(words) > 1 and _is_override(words[-1]):
+        overrides.insert(0, words.pop())
+    if not words:
+        raise UserError(f"{name}: is missing; see `unmask {_verb()} --help`")
+    if len(words) > 2:
+        raise UserError(f"{name}: {words[2]!r} is one argument too many; put the text in quotes, options are key=value")
+    text = sys.stdin.read() if words[-1] == "-" else words[-1]
+    return (words[0] if len(words) == 2 else None), text, overrides
+
+
+def _verb() -> str:
+    return str(click.get_current_context().info_name)
+
+
+def main() -> None:
+    try:
+        app()
+    except UserError as error:
+        print(f"unmask: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("unmask: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

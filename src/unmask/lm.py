@@ -1,0 +1,236 @@
+"""A saved model ready to use from Python: `lm = unmask.load(...)`, then `lm.generate`, `lm.fill`, `lm.score`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+
+from .data.chat import Message, check_messages, render
+from .data.packing import Batch, windows
+from .data.tokenizer import Tokenizer, load_tokenizer, n_bytes
+from .decoding.canvas import Row
+from .decoding.sampler import Counts, Decoded, Observer, decode
+from .decoding.settings import Decoding, autoregressive
+from .denoiser import Denoiser
+from .device import pick_device, pick_dtype
+from .errors import UserError, nearest
+from .evaluation.likelihood import Score, score_batches
+from .methods.method import Method
+from .models.checkpoint import load_model, save_model
+from .recipe import method_of
+from .run import model_folder, symbols_of
+
+DEFAULT = Path(__file__).parent / "assets" / "default"
+GAP = re.compile(r"<gap(?::(\d+))?>")
+
+
+@dataclass(frozen=True)
+class Text:
+    """What was written. text, tokens: the new text after a prompt, or the whole text where gaps were filled; gaps: the
+    text of each gap; finish_reason "stop" (an end of text) or "length"; counts: passes, tokens, seconds."""
+
+    text: str
+    tokens: list[int]
+    finish_reason: str
+    counts: Counts
+    decoded: Decoded
+    gaps: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class LanguageModel:
+    """A network, its tokenizer and its method. Made by `load`."""
+
+    def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto") -> None:
+        self.device = pick_device(device)
+        network, self.config = load_model(folder, dtype=pick_dtype(dtype, self.device), device=self.device)
+        self.name = self.config.get("name", folder.parent.name if folder.name == "model" else folder.name)
+        self.tokenizer: Tokenizer = load_tokenizer(folder)
+        if len(self.tokenizer) > network.config.vocab:
+            raise UserError(
+                f"{folder}: the tokenizer has {len(self.tokenizer)} tokens but the model only {network.config.vocab}; "
+                "put the tokenizer files that belong to it there"
+            )
+        self.method: Method = method_of(self.config.get("method", {"kind": "masked"}))
+        self.symbols = symbols_of(self.tokenizer, network.config.vocab)
+        self.denoiser: Denoiser = self.method.denoiser(network, self.symbols).to(self.device).eval()
+
+    @property
+    def context(self) -> int:
+        return self.denoiser.network.config.context
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.denoiser.network.parameters())
+
+    # -- writing
+
+    @overload
+    def generate(self, prompt: str = ..., **options: Any) -> Text: ...
+    @overload
+    def generate(self, prompt: Sequence[str], **options: Any) -> list[Text]: ...
+    def generate(self, prompt: str | Sequence[str] = "", **options: Any) -> Text | list[Text]:
+        """Up to `max_tokens` new tokens after each prompt.
+
+        Options: max_tokens (default 64, less if the context is short), seed, observe (called with an `Event` after
+        each network pass), and the fields of `Decoding`: steps, block, rule, threshold, temperature, top_p, top_k.
+        A prompt of a batch gets exactly what it gets alone. UserError where prompt and answer exceed the context.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        for text in prompts:
+            self.tokenizer.check_prompt(text)
+        found = self._after([self.tokenizer.encode(text) for text in prompts], self.tokenizer.eos_id, options)
+        return found[0] if isinstance(prompt, str) else found
+
+    def chat(self, messages: list[Message], **options: Any) -> Text:
+        """The assistant's next turn, by the tokenizer's chat template (or a plain default). Options as `generate`."""
+        ids, _ = render(check_messages(messages), self.tokenizer, generation_prompt=True)
+        turn = self.tokenizer.turn_ids
+        own_template = getattr(self.tokenizer.backend, "chat_template", None)
+        return self._after([ids], turn[1] if turn and not own_template else self.tokenizer.eos_id, options)[0]
+
+    def fill(self, *parts: str, tokens: int | Sequence[int] = 16, **options: Any) -> Text:
+        """Write what is missing between the parts, or at each `<gap>` or `<gap:N>` of one text, N tokens a gap.
+
+        `lm.fill("def f(x):\\n    ", "\\n    return y", tokens=12)`. Both sides are seen. `tokens` may be one number
+        for each gap. Options as `generate`, but max_tokens.
+        """
+        pieces, sizes = _gaps(parts, tokens)
+        for piece in pieces:
+            self.tokenizer.check_prompt(piece)
+        if self._one_sided:
+            raise UserError("fill: an autoregressive model sees only what stands before a gap; use a masked model")
+        row: list[int | None] = []
+        for piece, size in zip(pieces, [*sizes, 0]):
+            row += [*self.tokenizer.encode(piece), *[None] * size]
+        self._fits(len(row), "the text with its gaps")
+        observe, seed, settings = _options(options)
+        done = decode(self.denoiser, self._process, [Row.gaps(row, seed)], self._settings(settings), observe)[0]
+        return self._filled(row, done)
+
+    def _filled(self, row: list[int | None], done: Decoded) -> Text:
+        gaps: list[list[int]] = []
+        for i, token in enumerate(row):
+            if token is None:
+                if i == 0 or row[i - 1] is not None:
+                    gaps.append([])
+                gaps[-1].append(done.tokens[i])
+        decode_ids = self.tokenizer.decode
+        texts = tuple(decode_ids(gap) for gap in gaps)
+        return Text(decode_ids(done.tokens), done.tokens, done.finish_reason, done.counts, done, texts)
+
+    def _after(self, prompts: list[list[int]], eos_id: int, options: dict[str, Any]) -> list[Text]:
+        longest = max(map(len, prompts), default=0)
+        wanted = options.pop("max_tokens", None)
+        length = min(64, self.context - longest) if wanted is None else int(wanted)
+        if length < 1:
+            raise UserError(
+                f"max_tokens={wanted}: write at least 1 token"
+                if wanted is not None
+                else f"prompt: {longest} tokens fill the model's context of {self.context}; shorten it"
+            )
+        self._fits(longest + length, f"{longest} tokens of prompt and max_tokens={length}")
+        observe, seed, fields = _options(options)
+        rows = [Row.after(prompt, length, seed) for prompt in prompts]
+        settings = replace(self._settings(fields), eos_id=eos_id)
+        return [
+            Text(self.tokenizer.decode(d.tokens), d.tokens, d.finish_reason, d.counts, d)
+            for d in decode(self.denoiser, self._process, rows, settings, observe)
+        ]
+
+    # -- scoring
+
+    def score(self, text: str, prompt: str = "", *, draws: int = 16, seed: int = 0, progress: Any = None) -> Score:
+        """-log p(text | prompt): exact for autoregressive models, else an upper bound with its standard error.
+
+        A text longer than the context is scored in windows; with a prompt both must fit it. draws: network passes a
+        window. The end-of-text token is not scored.
+        """
+        ids, before = self.tokenizer.encode_plain(text), self.tokenizer.encode_plain(prompt)
+        if not ids:
+            raise UserError("text: is empty; give some text to score")
+        rows = [self._row(before, ids)] if before else windows(ids, self.context, batch=8, pad_id=self.tokenizer.pad_id)
+        estimator = self.method.estimator(draws)
+        return score_batches(self.denoiser, rows, estimator, seed=seed, n_bytes=n_bytes(text), progress=progress)
+
+    def _row(self, before: list[int], ids: list[int]) -> Batch:
+        self._fits(len(before) + len(ids), "prompt and text")
+        tokens = torch.tensor([before + ids])
+        scored = torch.arange(tokens.shape[1])[None] >= len(before)
+        return Batch(tokens, torch.zeros_like(tokens), torch.arange(tokens.shape[1])[None], scored)
+
+    # -- keeping
+
+    def save(self, folder: str | Path) -> None:
+        """A folder in Hugging Face layout that `load` reads."""
+        extra = {k: v for k, v in self.config.items() if k not in ("architectures", "model_type", "model")}
+        save_model(folder, self.denoiser.network, extra, self.tokenizer.save)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload the saved folder to the Hugging Face hub; returns its address."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        with tempfile.TemporaryDirectory() as scratch:
+            self.save(Path(scratch) / "model")
+            api = HfApi(token=token)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=Path(scratch) / "model"))
+
+    # -- small things
+
+    @property
+    def _process(self) -> Any:
+        return self.method.process(self.symbols)
+
+    @property
+    def _one_sided(self) -> bool:
+        return autoregressive(self.denoiser)
+
+    def _settings(self, fields: dict[str, Any]) -> Decoding:
+        return Decoding(**({"eos_id": self.tokenizer.eos_id} | fields))
+
+    def _fits(self, length: int, what: str) -> None:
+        if length > self.context:
+            raise UserError(f"prompt: {what} make {length} tokens, the model's context is {self.context}; shorten it")
+
+
+def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
+    """A run's or model's folder, a hub id, or (nothing named) the small model that comes with the package."""
+    return LanguageModel(model_folder(str(DEFAULT if model is None else model)), device=device, dtype=dtype)
+
+
+def _options(options: dict[str, Any]) -> tuple[Observer | None, int, dict[str, Any]]:
+    fields = dict(options)
+    observe, seed = fields.pop("observe", None), int(fields.pop("seed", 0))
+    known = Decoding.__dataclass_fields__
+    for name in fields:
+        if name not in known:
+            raise UserError(f"{name}: there is no such option; {nearest(name, [*known, 'seed', 'observe'])}")
+    return observe, seed, fields
+
+
+def _gaps(parts: Sequence[str], tokens: int | Sequence[int]) -> tuple[list[str], list[int]]:
+    """Parts and gap sizes, from several parts or from one text with marks."""
+    if len(parts) == 1:
+        split = GAP.split(parts[0])
+        parts, marked = split[::2], split[1::2]
+    else:
+        marked = [""] * (len(parts) - 1)
+    if len(parts) < 2:
+        raise UserError("fill: there is no gap; write <gap> or <gap:12> in the text, or give the parts around it")
+    asked = [tokens] * len(marked) if isinstance(tokens, int) else list(tokens)
+    if len(asked) != len(marked):
+        raise UserError(f"tokens: {len(asked)} sizes for {len(marked)} gaps; give one a gap, or one number for all")
+    sizes = [int(mark) if mark else size for mark, size in zip(marked, asked)]
+    if min(sizes) < 1:
+        raise UserError(f"tokens: a gap of {min(sizes)} tokens cannot be written; use 1 or more")
+    return list(parts), sizes

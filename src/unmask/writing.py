@@ -1,0 +1,152 @@
+"""What the verbs generate, fill, score and info do: checked options in, plain dictionaries out."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from . import __version__
+from .data.sources import read
+from .device import has_bfloat16, pick_device
+from .errors import UserError
+from .lm import DEFAULT, LanguageModel, Text, load
+from .recipe import packaged, read_tree, sentence
+from .show.replay import Recorder
+from .show.watch import Watcher
+
+Self = TypeVar("Self", bound="Options")
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(default=None, description="folder or hub id; default the packaged model")
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+    dtype: str = "auto"
+
+    @classmethod
+    def load(cls: type[Self], recipe: str | None, overrides: list[str], **fixed: Any) -> Self:
+        tree = read_tree(recipe, overrides) | {k: v for k, v in fixed.items() if v is not None}
+        try:
+            return cls(**tree)
+        except ValidationError as error:
+            raise UserError(sentence(error, cls)) from error
+
+    def open(self) -> LanguageModel:
+        return load(self.model, device=self.device, dtype=self.dtype)
+
+
+class WriteOptions(Options):
+    max_tokens: int | None = Field(default=None, gt=0)
+    gap_tokens: int = Field(default=16, gt=0, description="of a <gap> that does not say")
+    steps: int | None = Field(default=None, gt=0, description="default one a token")
+    block: int | None = Field(default=None, gt=0, description="tokens written together; default all")
+    rule: str | None = None
+    threshold: float | None = None
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float = 1.0
+    top_k: int | None = Field(default=None, gt=0)
+    suppress_eos: bool | None = None
+
+    def decoding(self) -> dict[str, Any]:
+        own = set(Options.model_fields) | {"max_tokens", "gap_tokens"}
+        return {"seed": self.seed} | {k: v for k, v in self.model_dump().items() if k not in own}
+
+
+class ScoreOptions(Options):
+    draws: int = Field(default=16, gt=0, description="network passes a window")
+    field: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    text: str
+    result: Text
+    shown: bool  # the watcher has left it on the screen
+
+    def as_dict(self) -> dict[str, Any]:
+        r = self.result
+        return {
+            "text": r.text,
+            "tokens": r.tokens,
+            "gaps": list(r.gaps),
+            "finish_reason": r.finish_reason,
+            "counts": asdict(r.counts),
+        }
+
+
+def write(options: WriteOptions, verb: str, prompt: str, *, watch: bool, html: Path | None) -> Written:
+    """verb: generate, chat or fill. The replay is drawn from the same events that the terminal shows."""
+    lm = options.open()
+    recorder, watcher = Recorder(), Watcher(lm.tokenizer.pieces, lm.tokenizer.mask_id)
+    observers = [*([recorder] if html else []), *([watcher] if watch else [])]
+
+    def observe(event: Any) -> None:
+        for observer in observers:
+            observer(event)
+
+    fields = options.decoding() | {"observe": observe if observers else None}
+    with watcher:
+        result = VERBS[verb](lm, prompt, options, fields)
+    if html is not None:
+        save_replay(html, lm, [(recorder, result)])
+    return Written(result.text, result, shown=watch and watcher.live)
+
+
+def _generate(lm: LanguageModel, prompt: str, options: WriteOptions, fields: dict[str, Any]) -> Text:
+    return lm.generate(prompt, max_tokens=options.max_tokens, **fields)
+
+
+def _chat(lm: LanguageModel, prompt: str, options: WriteOptions, fields: dict[str, Any]) -> Text:
+    return lm.chat([{"role": "user", "content": prompt}], max_tokens=options.max_tokens, **fields)
+
+
+def _fill(lm: LanguageModel, text: str, options: WriteOptions, fields: dict[str, Any]) -> Text:
+    return lm.fill(text, tokens=options.gap_tokens, **fields)
+
+
+VERBS = {"generate": _generate, "chat": _chat, "fill": _fill}
+
+
+def save_replay(path: Path, lm: LanguageModel, texts: list[tuple[Recorder, Text]]) -> None:
+    raise NotImplementedError
+
+
+def score_text(options: ScoreOptions, source: str, prompt: str, *, literal: bool, quiet: bool) -> dict[str, Any]:
+    texts = [source] if literal else list(read(source, field=options.field, split=options.split))
+    lm = options.open()
+    scores = [lm.score(text, prompt, draws=options.draws, seed=options.seed) for text in texts]
+    total = sum(scores[1:], scores[0])
+    names = ("bits_per_byte", "bits_per_byte_stderr", "bits_per_token", "perplexity")
+    return asdict(total) | {name: getattr(total, name) for name in names}
+
+
+def describe(what: str | None) -> dict[str, Any]:
+    if what == "recipes":
+        return {
+            name: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for name, path in packaged().items()
+        }
+    if what is not None:
+        lm = load(what)
+        found = {"model": lm.name, "parameters": lm.parameters, "context": lm.context, "vocabulary": len(lm.tokenizer)}
+        return (
+            found | {k: v for k, v in lm.config.items() if k in ("method", "training")} | {"shape": lm.config["model"]}
+        )
+    device = pick_device()
+    return {
+        "unmask": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": str(device),
+        "bfloat16 in hardware": has_bfloat16(device),
+        "threads": torch.get_num_threads(),
+        "packaged model": "yes" if (DEFAULT / "config.json").is_file() else "no",
+        "recipes": ", ".join(packaged()) or "none",
+    }
