@@ -67,7 +67,8 @@ class MaskedBound:
     per="token" divides by scored tokens; per="answer" gives every document the same say however long its scored part
     (LLaDA's fine-tuning loss, eq. 5).
 
-    short: share of the batches cut to a random shorter length (LLaDA trains 1 % so).
+    short: share of the batches cut to a random shorter length (LLaDA trains 1 % so); what is left of such a batch
+    stands for the whole of it, so that the count stays what was announced.
     """
 
     process: Masking
@@ -80,6 +81,9 @@ class MaskedBound:
         return batch.n_scored if self.per == "token" else int(answer_sizes(batch).ne(0).sum())
 
     def __call__(self, denoiser: Denoiser, batch: Batch, rng: FromGenerator) -> Loss:
+        announced = self.count(batch)
+        if self.short and torch.rand((), generator=rng.generator) < self.short:
+            batch = cut(batch, rng)
         masked, weights = MASKS[self.masks](self, batch, rng)
         noisy = batch.tokens.masked_fill(masked, self.process.mask_id)
         times = masked.float()  # with the masks drawn, what is open is known: a settled token's time is 0
@@ -87,7 +91,7 @@ class MaskedBound:
         if self.per == "answer":
             weights = weights / answer_sizes(batch).gather(1, batch.documents.clamp(min=0)).clamp(min=1)
         total, _ = prediction.cross_entropy(batch.tokens[masked], weights[masked])
-        return Loss(total, self.count(batch))
+        return Loss(total * (announced / max(self.count(batch), 1)), announced)
 
     def independent(self, batch: Batch, rng: FromGenerator) -> tuple[Tensor, Tensor]:
         """Which positions are masked (B, L), and what each weighs (B, L)."""
@@ -102,6 +106,12 @@ class MaskedBound:
 
 
 MASKS = {"independent": MaskedBound.independent, "counted": MaskedBound.counted}
+
+
+def cut(batch: Batch, rng: FromGenerator) -> Batch:
+    """The first tokens of every row, as many as a uniform draw from 1..L says."""
+    length = int(torch.randint(1, batch.tokens.shape[1] + 1, (), generator=rng.generator))
+    return Batch(*(part[:, :length] for part in (batch.tokens, batch.documents, batch.positions, batch.scored)))
 
 
 def spread(rows: int, rng: FromGenerator) -> Tensor:

@@ -93,7 +93,8 @@ class Masking(TokenNoise):
 
     def weight(self, t: Tensor) -> Tensor:
         """-alpha' / (1 - alpha): what one masked token's cross-entropy counts in the bound (MDLM, eq. 10)."""
-        return -self.schedule.slope(t) / (1 - self.schedule.alpha(t))
+        exact = t.double()  # 1 - alpha cancels near t = 0: in float32 the weight would be off by 1e-4 there
+        return (-self.schedule.slope(exact) / (1 - self.schedule.alpha(exact))).to(t.dtype)
 
     def prior(self, like: Tensor, rng: Draws) -> Tensor:
         return torch.full(like.shape[:2], self.mask_id, dtype=torch.int64, device=like.device)
