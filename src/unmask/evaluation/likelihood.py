@@ -58,7 +58,7 @@ class Score:
     def perplexity(self) -> float:
         """exp(nats a token); for a bound this is an upper bound too."""
         mean = _rate(self.nats, self.tokens)
-        return math.exp(mean) if mean < 700 else math.inf  # a network that gives a token probability zero
+        return math.inf if mean > 700 else math.exp(mean)  # a network that gives a token probability zero
 
 
 def _rate(total: float, count: int) -> float:
