@@ -127,6 +127,13 @@ def test_holding_returns_open_positions_to_pure_noise(case):
     assert torch.equal(honest, (t > 0).double())
 
 
+@pytest.mark.parametrize("t", [1e-3, 0.01, 0.5, 1.0])
+def test_the_weight_is_precise_in_single_precision(t):
+    """1 - alpha(t) cancels near t = 0, where the weight is largest."""
+    t = torch.tensor(t)
+    torch.testing.assert_close(Masking.over(V, MASK).weight(t), 1 / t, rtol=3e-7, atol=0)
+
+
 def test_writing_and_reading():
     fast, _ = both(Linear())
     x = torch.full((1, 3), MASK)
