@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 import yaml
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 
 from .corpus import Corpus, prepare
 from .data.packing import Batch, Loader, windows
@@ -141,6 +142,8 @@ def _valid_rows(recipe: Recipe, corpus: Corpus, tuning: bool) -> Callable[[int],
 def accelerate_for(recipe: Recipe) -> Accelerator:
     device = pick_device(recipe.device)
     dtype = pick_dtype(recipe.dtype, device)
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run of this process may have used another
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no")
     world = accelerator.num_processes
     share = recipe.train.micro_batch or 1

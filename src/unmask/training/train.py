@@ -155,6 +155,7 @@ class Trainer:
             last = i == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.lesson):
                 rng = seeded(self.seed, self.at.rollbacks, self.at.step, i, self.accelerator.process_index)
+                torch.manual_seed(rng.generator.initial_seed())  # dropout draws from the global generator
                 part = self.lesson(batch, rng) / total
                 self.accelerator.backward(part * world)  # DDP averages over processes, the count already sums
                 loss += part.detach()

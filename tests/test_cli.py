@@ -1,0 +1,272 @@
+"""The commands as a user types them: what they print, and the one sentence for each kind of bad input."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from unmask import cli, folder
+
+SMALL = ["tokenizer.kind=bytes", "model.width=32", "model.layers=2", "model.heads=2", "model.context=48"]
+SHORT = ["train.steps=8", "train.batch=4", "train.eval_draws=2"]
+COMMON = ["--device", "cpu", "--dtype", "fp32", "-q"]
+
+
+@pytest.fixture
+def unmask(monkeypatch, capsys):
+    """Run a command; returns (exit code, standard output, standard error)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["unmask", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("pack my box with five dozen liquor jugs. " * 60, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory) -> dict[str, Path]:
+    """One trained model of each method."""
+    from unmask.recipe import load_recipe
+    from unmask.run import train
+
+    root = tmp_path_factory.mktemp("models")
+    (root / "text.txt").write_text("pack my box with five dozen liquor jugs. " * 60, encoding="utf-8")
+    options = [f"data.source={root / 'text.txt'}", *SMALL, *SHORT, "device=cpu", "dtype=fp32"]
+    make = lambda kind: load_recipe(None, options, method={"kind": kind}, out=str(root / kind))  # noqa: E731
+    return {kind: train(make(kind), quiet=True).folder.parent for kind in ("masked", "autoregressive")}
+
+
+def refused(result: tuple[int, str, str], *words: str) -> None:
+    code, out, err = result
+    assert code == 2, err
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err, err
+
+
+# -- what works
+
+
+def test_train_prints_one_json_object(unmask, text, tmp_path):
+    code, out, _ = unmask("train", f"data.source={text}", *SMALL, *SHORT, "--out", tmp_path / "run", "--json", *COMMON)
+    found = json.loads(out)
+    assert code == 0
+    assert found["steps"] == 8
+    assert found["bits_per_byte"] > 0
+    assert (Path(found["model"]) / "model.safetensors").is_file()
+
+
+def test_train_reads_a_recipe_and_overrides(unmask, text, tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    tree = {"data": {"source": str(text)}, "tokenizer": {"kind": "bytes"}, "train": {"steps": 3, "batch": 2}}
+    tree["model"] = {"width": 32, "layers": 1, "heads": 2, "context": 32}
+    recipe.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    code, out, _ = unmask("train", recipe, "train.steps=5", "--out", tmp_path / "run", "--json", *COMMON)
+    assert (code, json.loads(out)["steps"]) == (0, 5)
+
+
+def test_generate_is_the_same_for_the_same_seed(unmask, models):
+    words = ("generate", models["masked"], "pack my", "max_tokens=12", "temperature=1", "--seed", 3, "--json")
+    first, again = json.loads(unmask(*words)[1]), json.loads(unmask(*words)[1])
+    other = json.loads(unmask(*words[:-2], 4, "--json")[1])
+    assert first["tokens"] == again["tokens"]
+    assert first["tokens"] != other["tokens"]
+    assert first["counts"]["forwards"] <= 12
+
+
+def test_generate_with_an_autoregressive_model(unmask, models):
+    code, out, _ = unmask("generate", models["autoregressive"], "pack my", "max_tokens=5", "--json")
+    assert code == 0
+    assert json.loads(out)["counts"]["forwards"] <= 5
+
+
+def test_fill_keeps_both_sides(unmask, models):
+    code, out, _ = unmask("fill", models["masked"], "pack <gap:3> box <gap> five", "gap_tokens=2", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["text"].startswith("pack ")
+    assert found["text"].endswith(" five")
+    assert len(found["gaps"]) == 2
+
+
+def test_a_replay_page_is_written(unmask, models, tmp_path):
+    page = tmp_path / "replay.html"
+    code, _, err = unmask("generate", models["masked"], "pack", "max_tokens=6", "--html", page)
+    assert code == 0, err
+    assert "<html" in page.read_text(encoding="utf-8")
+
+
+def test_score_of_a_file_and_of_a_continuation(unmask, models, text):
+    whole = json.loads(unmask("score", models["autoregressive"], text, "--json")[1])
+    assert whole["exact"] is True
+    assert whole["bytes"] == len(text.read_bytes())
+    ends = unmask("score", models["masked"], "--text", "five dozen", "--prompt", "pack my box with ", "--json")
+    assert json.loads(ends[1])["tokens"] == len("five dozen")
+
+
+def test_info_names_the_model_and_the_machine(unmask, models):
+    assert json.loads(unmask("info", models["masked"], "--json")[1])["context"] == 48
+    assert "torch" in unmask("info")[1]
+    assert "demo" in unmask("info", "recipes")[1]
+
+
+def test_tune_learns_answers_and_writes_them(unmask, models, tmp_path):
+    chats = tmp_path / "chats.jsonl"
+    turn = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
+    chats.write_text("\n".join(json.dumps({"messages": turn}) for _ in range(30)), encoding="utf-8")
+    common = [f"base={models['masked']}", f"data.source={chats}", *SHORT, "train.length=48", "tune.lora.rank=4"]
+    code, out, err = unmask("tune", *common, "--out", tmp_path / "tuned", "--json", *COMMON)
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 8
+    code, _, err = unmask("generate", tmp_path / "tuned", "hi", "max_tokens=4", "--chat")
+    assert code == 0, err
+
+
+# -- what is refused
+
+
+def test_missing_file(unmask, tmp_path, text):
+    refused(unmask("train", f"data.source={tmp_path / 'texd.txt'}", *SMALL, "--out", tmp_path / "r"), "text.txt")
+
+
+def test_empty_corpus(unmask, tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    refused(unmask("train", f"data.source={tmp_path / 'empty.txt'}", *SMALL, "--out", tmp_path / "r"), "empty")
+
+
+def test_wrong_field_name(unmask, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"body": "abc"}\n', encoding="utf-8")
+    refused(unmask("train", f"data.source={rows}", "data.field=text", *SMALL, "--out", tmp_path / "r"), "text", "body")
+
+
+def test_not_utf8(unmask, tmp_path):
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
+    refused(
+        unmask("train", f"data.source={tmp_path / 'latin.txt'}", *SMALL, "--out", tmp_path / "r"), "latin.txt", "UTF-8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.stepz=3", ["train.stepz", "steps"]),
+        ("modle.width=3", ["modle", "model"]),
+        ("method.kind=maskd", ["method.kind", "masked"]),
+        ("method.shedule=linear", ["method.shedule", "schedule"]),
+        ("method.schedule=cosin", ["method.schedule", "cosine"]),
+        ("train.optimizer.kind=adam", ["train.optimizer.kind", "adamw"]),
+        ("model.width=-8", ["model.width=-8"]),
+        ("train.batch=0", ["train.batch=0"]),
+        ("model.heads=3", ["heads=3"]),
+        ("train.minutes=1", ["minutes", "steps"]),
+        ("device=gpu9", ["device", "gpu9"]),
+        ("dtype=fp8", ["dtype", "fp8"]),
+        ("train.steps", ["train.steps", "key=value"]),
+    ],
+)
+def test_recipes_are_refused_before_anything_heavy(unmask, text, tmp_path, override, words):
+    keep = [o for o in SMALL if not o.startswith(override.partition("=")[0] + "=")]
+    command = ["train", f"data.source={text}", "train.steps=4", *keep, override, "--out", tmp_path / "r"]
+    refused(unmask(*command), *words[:1])
+    if "=" in override:
+        refused(unmask(*command), *words)
+
+
+def test_unknown_option_of_generate(unmask, models):
+    refused(unmask("generate", models["masked"], "pack", "temprature=1"), "temprature", "temperature")
+
+
+def test_prompt_longer_than_the_context(unmask, models):
+    refused(unmask("generate", models["masked"], "x" * 60), "context of 48")
+    refused(unmask("generate", models["masked"], "x" * 40, "max_tokens=20"), "context is 48")
+
+
+def test_mask_token_in_the_prompt(unmask, models):
+    refused(unmask("generate", models["masked"], "a <|mask|> b"), "<|mask|>")
+    refused(unmask("fill", models["masked"], "a <|mask|> b <gap>"), "<|mask|>")
+
+
+def test_filling_without_a_gap_or_without_both_sides(unmask, models):
+    refused(unmask("fill", models["masked"], "no gap here"), "<gap>")
+    refused(unmask("fill", models["autoregressive"], "a <gap> b"), "autoregressive")
+
+
+def test_a_model_that_is_not_there(unmask, models):
+    refused(unmask("generate", models["masked"].parent / "maskd", "hi"), "masked")
+
+
+def damaged(models, tmp_path, name: str, change) -> Path:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(models["masked"] / "model", copy)
+    (copy / name).write_bytes(change((copy / name).read_bytes()))
+    return copy
+
+
+def test_a_truncated_model(unmask, models, tmp_path):
+    copy = damaged(models, tmp_path, "model.safetensors", lambda raw: raw[:-100])
+    refused(unmask("generate", copy, "hi"), "model.safetensors")
+
+
+def test_a_tampered_model(unmask, models, tmp_path):
+    copy = damaged(models, tmp_path, "model.safetensors", lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]))
+    refused(unmask("generate", copy, "hi"), "model.safetensors", "sha256")
+
+
+def test_a_tokenizer_that_does_not_belong_to_the_model(unmask, models, tmp_path):
+    import shutil
+
+    from unmask.data.tokenizer import train_bpe
+
+    copy = tmp_path / "copy"
+    shutil.copytree(models["masked"] / "model", copy)
+    (copy / "manifest.json").unlink()
+    train_bpe(["some other text " * 50], 400).save(copy)
+    refused(unmask("generate", copy, "hi"), "tokenizer", "tokens")
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(unmask, text, tmp_path, monkeypatch):
+    from unmask.training import state
+
+    real, calls = folder.save_file, []
+
+    def full(*args, **kwargs):
+        calls.append(1)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(folder, "save_file", full)
+    words = ["train", f"data.source={text}", *SMALL, *SHORT, "train.save_every=3", "--out", tmp_path / "run", *COMMON]
+    refused(unmask(*words), "free some space")
+    kept = state.everything(tmp_path / "run" / "checkpoints")
+    assert [p.name for p in kept] == ["step-00000003"]
+    assert state.load(kept[0]).facts["progress"]["step"] == 3
+    monkeypatch.setattr(folder, "save_file", real)
+    assert unmask(*words)[0] == 0  # and goes on from there
+
+
+def test_broken_yaml_and_missing_recipes(unmask, tmp_path):
+    (tmp_path / "bad.yaml").write_text("train: [1,\n", encoding="utf-8")
+    refused(unmask("train", tmp_path / "bad.yaml"), "bad.yaml")
+    refused(unmask("train", "dmeo"), "demo")
