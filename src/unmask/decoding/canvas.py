@@ -180,4 +180,5 @@ def _plan(n_open: int, size: int, steps: int | None) -> list[int]:
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
-    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=torch.int64).view(-1, width)
+    full = [[*row, *[fill] * (width - len(row))] for row in rows]
+    return torch.tensor(full, dtype=torch.int64).view(len(rows), width)

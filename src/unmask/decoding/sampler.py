@@ -126,8 +126,9 @@ class _Run:
                 break
             began = time.perf_counter()
             canvas = self._step(canvas)
+            spent = time.perf_counter() - began
             for row in canvas.row.tolist():
-                seconds[row] += time.perf_counter() - began
+                seconds[row] += spent
         self._count(written=sum(text.counts.written for text in done.values()))
         return [done[i] for i in range(len(prompts))]
 

@@ -24,23 +24,29 @@ class Asked:
 
 
 Rank = Callable[[Asked], Tensor]  # -> (N,) scores, the highest is settled first
+GRAIN = 5  # decimals of a score that count
+
+
+def steady(score: Tensor) -> Tensor:
+    """Scores that differ by less than float32 can tell are equal, and go from left to right. On a canvas without a
+    prompt all masks look the same to the network: the noise of its sums would choose, and change with the batch."""
+    return score.round(decimals=GRAIN)
 
 
 def confidence(asked: Asked) -> Tensor:
     """Probability of the proposed token under the raw logits: LLaDA's low_confidence, Dream's maskgit_plus."""
-    return asked.logp.gather(-1, asked.tokens[:, None]).squeeze(-1).exp()
+    return steady(asked.logp.gather(-1, asked.tokens[:, None]).squeeze(-1).exp())
 
 
 def entropy(asked: Asked) -> Tensor:
     """Minus the entropy, so that the LEAST uncertain position comes first (Dream's rule; llama.cpp reverses it)."""
-    p = asked.logp.exp()
-    return -torch.special.entr(p).sum(-1)
+    return steady(-torch.special.entr(asked.logp.exp()).sum(-1))
 
 
 def margin(asked: Asked) -> Tensor:
     """The best token's probability less the second best's (Dream's topk_margin)."""
     best = asked.logp.topk(2).values.exp()
-    return best[:, 0] - best[:, 1]
+    return steady(best[:, 0] - best[:, 1])
 
 
 def random(asked: Asked) -> Tensor:

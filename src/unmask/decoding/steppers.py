@@ -32,7 +32,7 @@ class Tick:
     taken: Tensor
     seed: Tensor
 
-    def draws(self, ahead: int = 0) -> FromCounters:
+    def draws(self, ahead: Tensor | int = 0) -> FromCounters:
         rng = FromCounters(self.seed, self.position)
         rng.begin(self.taken + ahead)
         return rng
@@ -130,32 +130,34 @@ class Ancestral:
 
     def move(self, process: TokenNoise, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
         raw = logits.log_softmax(-1)
-        mu = self.proposal.law(raw)
-        x, t, used = tick.x, tick.t, torch.zeros_like(tick.left)
-        moving = torch.ones_like(tick.left, dtype=torch.bool)
-        for ahead in range(int(tick.left.max())):
-            used = used + moving
-            s = ((tick.left - used).clamp(min=0) / tick.steps).to(t.dtype)
-            there, then = self._reverse(process, tick, asked, mu, x, t, s, ahead)
-            x = torch.where(moving[:, None], there, x)
-            t = torch.where(moving[:, None], then, t)
-            moving = moving & (x == tick.x).all(1) & (used < tick.left)
-            if not (self.timeless and moving.any()):
-                break
+        x, t, used = self._walk(process, tick, asked, self.proposal.law(raw))
         certain = asked & ((process.pi.to(x.device)[x] == 0) | (t == 0))  # a state that noise never makes is no noise
         sure = tick.spread(raw.gather(-1, x[asked][:, None]).squeeze(-1).exp(), asked)
         return Move(x, t.masked_fill(certain, 0.0), certain, sure, used)
 
-    def _reverse(
-        self, process: TokenNoise, tick: Tick, asked: Tensor, mu: Tensor, x: Tensor, t: Tensor, s: Tensor, ahead: int
-    ) -> tuple[Tensor, Tensor]:
-        """One draw of every row from p(x_s | x_t), s (B,); where s is 0, from the beliefs: alpha(0) may be below 1."""
-        rng = tick.draws(ahead).at(asked)
-        then = t.minimum(s[:, None])
-        here, now = x[asked], t[asked]
-        drawn = process.reverse(here, mu, now, then[asked], rng)
-        ends = then[asked] == 0
-        if ends.any():
-            final = Proposal(1.0).draw(process.beliefs(here, mu, now.to(mu.dtype)), rng)
-            drawn = torch.where(ends, final, drawn)
-        return x.masked_scatter(asked, drawn), torch.where(asked, then, t)
+    def _walk(self, process: TokenNoise, tick: Tick, asked: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Steps on one prediction: x, t (B, W) after them, and how many they were (B,)."""
+        x, t, used = tick.x, tick.t, torch.zeros_like(tick.left)
+        moving = torch.ones_like(tick.left, dtype=torch.bool)
+        while moving.any():
+            here = asked & moving[:, None]
+            s = ((tick.left - used - 1) / tick.steps).to(t.dtype)[:, None].expand_as(t)
+            drawn, then = _reverse(process, x[here], mu, t[here], s[here], tick.draws(used).at(here))
+            x, t, used = x.masked_scatter(here, drawn), t.masked_scatter(here, then), used + moving
+            on = moving & (x == tick.x).all(1) & (used < tick.left) & self.timeless
+            if bool(on.any()) and not torch.equal(on, moving):
+                mu = mu[on[:, None].expand_as(here)[here]]
+            moving = on
+        return x, t, used
+
+
+def _reverse(
+    process: TokenNoise, x: Tensor, mu: Tensor, t: Tensor, s: Tensor, rng: FromCounters
+) -> tuple[Tensor, Tensor]:
+    """One draw from p(x_s | x_t), flat, and its times; where s is 0 from the beliefs, since alpha(0) may be below 1."""
+    s = t.minimum(s)
+    drawn, ends = process.reverse(x, mu, t, s, rng), s == 0
+    if ends.any():
+        final = process.beliefs(x[ends], mu[ends], t[ends].to(mu.dtype))
+        drawn = drawn.masked_scatter(ends, Proposal(temperature=1.0).draw(final, rng.at(ends)))
+    return drawn, s
