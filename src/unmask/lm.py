@@ -58,7 +58,7 @@ class LanguageModel:
                 f"{folder}: the tokenizer has {len(self.tokenizer)} tokens but the model only {network.config.vocab}; "
                 "put the tokenizer files that belong to it there"
             )
-        self.method: Method = method_of(self.config.get("method", {"kind": "masked"}))
+        self.method: Method = method_of(self.config.get("method"))
         self.symbols = symbols_of(self.tokenizer, network.config.vocab)
         self.denoiser: Denoiser = self.method.denoiser(network, self.symbols).to(self.device).eval()
 

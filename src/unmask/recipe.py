@@ -113,14 +113,14 @@ class Recipe(_Part):
     data: DataRecipe = DataRecipe()
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     model: ModelConfig = ModelConfig()
-    method: Spec = {"kind": "masked"}
+    method: Spec | None = Field(default=None, description="default masked, or that of the base")
     train: TrainOptions = TrainOptions()
     base: str | None = Field(default=None, description="a saved model to start from")
     tune: TuneRecipe = TuneRecipe()
 
     @model_validator(mode="after")
     def _components_exist(self) -> Recipe:
-        self.build_method()
+        method_of(self.method)
         self.build_plan()
         return self
 
@@ -136,8 +136,8 @@ class Recipe(_Part):
         return self.train.length or self.model.context
 
 
-def method_of(spec: Spec) -> Method:
-    method: Method = build(METHODS, spec, "method")
+def method_of(spec: Spec | None) -> Method:
+    method: Method = build(METHODS, spec or {"kind": "masked"}, "method")
     return method
 
 

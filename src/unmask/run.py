@@ -21,9 +21,9 @@ from .device import pick_device, pick_dtype
 from .errors import UserError
 from .evaluation.likelihood import Score, score_batches
 from .methods.method import Symbols
-from .models.checkpoint import load_model, resolve, save_model
+from .models.checkpoint import load_model, read_config, resolve, save_model
 from .models.transformer import Transformer
-from .recipe import Recipe, method_of
+from .recipe import Recipe
 from .training.lora import add_lora, merge_lora
 from .training.progress import Display, plot_losses, read_metrics
 from .training.train import Summary, Trainer
@@ -58,6 +58,7 @@ def train(recipe: Recipe, *, corpus: Corpus | None = None, quiet: bool = False, 
 
     corpus: prepared before, where several runs share one.
     """
+    recipe = _resolved(recipe)
     folder = _claim(recipe)
     network, tokenizer = _base(recipe) if recipe.base else (None, None)
     corpus = corpus or prepare(recipe, tokenizer)
@@ -70,6 +71,7 @@ def tune(recipe: Recipe, *, quiet: bool = False, title: str = "tune") -> Result:
     """Fine-tune `base` on conversations: only answers are noised and scored."""
     if recipe.base is None:
         raise UserError("base: is not set; name the saved model to tune, for example base=runs/default/model")
+    recipe = _resolved(recipe)
     folder = _claim(recipe)
     network, tokenizer = _base(recipe)
     corpus = prepare(recipe, tokenizer, chats=True)
@@ -163,6 +165,14 @@ def _fresh(recipe: Recipe, vocab: int) -> Transformer:
     return Transformer(config).initialise(torch.Generator().manual_seed(recipe.seed))
 
 
+def _resolved(recipe: Recipe) -> Recipe:
+    """What the recipe leaves open: a base keeps its own method and context (naming another method converts it)."""
+    base = read_config(model_folder(recipe.base)) if recipe.base else {}
+    method = recipe.method or base.get("method") or {"kind": "masked"}
+    length = recipe.train.length or base.get("model", {}).get("context")
+    return recipe.model_copy(update={"method": method, "train": recipe.train.model_copy(update={"length": length})})
+
+
 def _base(recipe: Recipe) -> tuple[Transformer, Tokenizer]:
     folder = model_folder(str(recipe.base))
     network, _ = load_model(folder, dtype=torch.float32)
@@ -195,7 +205,6 @@ def _claim(recipe: Recipe) -> Path:
     """The run's folder with its recipe; a run of another recipe there is an error, not something to overwrite."""
     folder = Path(recipe.out)
     kept, mine = folder / "recipe.yaml", recipe.model_dump()
-    method_of(recipe.method)
     if kept.is_file():
         theirs = yaml.safe_load(kept.read_text(encoding="utf-8"))
         for key in sorted({*mine, *theirs} - {"out", "device"}):
