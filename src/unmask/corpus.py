@@ -125,7 +125,7 @@ def _from_chats(recipe: Recipe, tokenizer: Tokenizer | None) -> Corpus:
     valid = TokenStore.from_documents(_short_enough(answers(held_out), recipe.length))
     if train.scored is None or not train.scored.any():
         raise UserError(f'data: {data.source!r} has no assistant turn to learn from; add some to "messages"')
-    return Corpus(tokenizer, train, valid, 1.0)
+    return Corpus(tokenizer, train, valid, _answer_ratio(tokenizer, valid))
 
 
 def _short_enough(answers: Iterable[Answer], length: int) -> Iterator[Answer]:
@@ -137,6 +137,12 @@ def _short_enough(answers: Iterable[Answer], length: int) -> Iterator[Answer]:
 
 def _flat(messages: list[Message]) -> str:
     return "\n".join(m["content"] for m in messages)
+
+
+def _answer_ratio(tokenizer: Tokenizer, store: TokenStore) -> float:
+    """Bytes a scored token: what the answers say, their ends counted as tokens without bytes."""
+    scored = store.tokens if store.scored is None else store.tokens[store.scored]
+    return max(n_bytes(tokenizer.decode(scored.tolist())), 1) / max(len(scored), 1)
 
 
 def _ratio(texts: list[str], tokens: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,13 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import __version__
 from .data.sources import read
+from .decoding.sampler import Event, Observer
 from .device import has_bfloat16, pick_device
 from .errors import UserError
+from .evaluation.likelihood import Score
 from .lm import DEFAULT, LanguageModel, Text, load
 from .recipe import packaged, read_tree, sentence
-from .show.replay import Recorder
+from .show.replay import Page, Recorder, write_replay
 from .show.watch import Watcher
+from .training.progress import Display
 
+WATCHED = 0.04  # seconds a pass stays on the terminal
 Self = TypeVar("Self", bound="Options")
 
 
@@ -85,10 +90,11 @@ class Written:
 def write(options: WriteOptions, verb: str, prompt: str, *, watch: bool, html: Path | None) -> Written:
     """verb: generate, chat or fill. The replay is drawn from the same events that the terminal shows."""
     lm = options.open()
-    recorder, watcher = Recorder(), Watcher(lm.tokenizer.pieces, lm.tokenizer.mask_id)
-    observers = [*([recorder] if html else []), *([watcher] if watch else [])]
+    recorder = Recorder()
+    watcher = Watcher(lm.tokenizer.pieces, lm.tokenizer.mask_id, WATCHED, special_ids=lm.tokenizer.special_ids)
+    observers: list[Observer] = [*([recorder] if html else []), *([watcher] if watch else [])]
 
-    def observe(event: Any) -> None:
+    def observe(event: Event) -> None:
         for observer in observers:
             observer(event)
 
@@ -116,16 +122,47 @@ VERBS = {"generate": _generate, "chat": _chat, "fill": _fill}
 
 
 def save_replay(path: Path, lm: LanguageModel, texts: list[tuple[Recorder, Text]]) -> None:
-    raise NotImplementedError
+    """One page with all the texts, each as the recorder saw it appear."""
+    pages = [
+        Page.of(
+            lm.tokenizer.pieces,
+            recorder.frames(),
+            text.decoded,
+            lm.tokenizer.mask_id,
+            title=f"Text {i}" if len(texts) > 1 else "",
+            model=lm.name,
+            special_ids=lm.tokenizer.special_ids,
+        )
+        for i, (recorder, text) in enumerate(texts, 1)
+    ]
+    try:
+        write_replay(path, pages)
+    except OSError as error:
+        raise UserError(f"html: {path} cannot be written ({error.strerror}); name another file") from error
 
 
 def score_text(options: ScoreOptions, source: str, prompt: str, *, literal: bool, quiet: bool) -> dict[str, Any]:
     texts = [source] if literal else list(read(source, field=options.field, split=options.split))
     lm = options.open()
-    scores = [lm.score(text, prompt, draws=options.draws, seed=options.seed) for text in texts]
+    display, scores = Display("score", quiet), []
+    for i, text in enumerate(texts, 1):
+        tell = _teller(display, i, texts)
+        scores.append(lm.score(text, prompt, draws=options.draws, seed=options.seed, progress=tell))
+    display.close()
     total = sum(scores[1:], scores[0])
     names = ("bits_per_byte", "bits_per_byte_stderr", "bits_per_token", "perplexity")
     return asdict(total) | {name: getattr(total, name) for name in names}
+
+
+def _teller(display: Display, number: int, texts: list[str]) -> Callable[[Score], None]:
+    before, size = sum(map(len, texts[: number - 1])), sum(map(len, texts))
+    line = f"text {number} of {len(texts)}"
+
+    def tell(score: Score) -> None:
+        share = min(1.0, (before + score.tokens) / max(size, 1))  # characters, roughly
+        display.show(share, f"{line}, {score.bits_per_token:.3f} bits/token so far")
+
+    return tell
 
 
 def describe(what: str | None) -> dict[str, Any]:

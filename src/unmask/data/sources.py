@@ -50,7 +50,7 @@ def _chats(spec: str, rows: Rows) -> Iterator[list[Message]]:
     for place, row in rows:
         yield check_messages(_pick(row, "messages", place), place)
     if place is None:
-        raise UserError(f"data: {spec!r} holds no conversations; write one object with \"messages\" a line")
+        raise UserError(f'data: {spec!r} holds no conversations; write one object with "messages" a line')
 
 
 def _rows(spec: str, split: str | None, streaming: bool, seed: int) -> Rows:

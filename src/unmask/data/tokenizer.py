@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,11 +195,14 @@ def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
     """A tokenizer from a local folder or the Hugging Face hub. Code that comes with a model is never run.
 
     A mask, end and padding token are added where there is none. Raises UserError where nothing can be loaded."""
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     name = str(name_or_path)
+    # the Auto class would look up the model's own type in config.json, and warn that it does not know it
+    plain = (Path(name) / "tokenizer.json").is_file() and _is_plain(Path(name) / "tokenizer_config.json")
+    loader = PreTrainedTokenizerFast if plain else AutoTokenizer
     try:
-        backend = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        backend = loader.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
@@ -206,6 +210,12 @@ def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
             f"use {', '.join(map(repr, KINDS))}, a folder with tokenizer.json, or a hub name"
         ) from error
     return Tokenizer(backend)
+
+
+def _is_plain(path: Path) -> bool:
+    """Saved by a tokenizer without a class of its own."""
+    plain = {"PreTrainedTokenizerFast", "TokenizersBackend"}
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("tokenizer_class") in plain
 
 
 def _bytes_kind(texts: Iterable[str], vocab_size: int) -> Tokenizer:

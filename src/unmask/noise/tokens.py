@@ -109,9 +109,13 @@ class Masking(TokenNoise):
     def reverse(self, x: Tensor, mu: Tensor, t: Tensor, s: Tensor, rng: Draws) -> Tensor:
         a_t, a_s = self.schedule.alpha(t.double()), self.schedule.alpha(s.double())
         reveals = (x == self.mask_id) & (rng.uniform(x) < (a_s - a_t) / (1 - a_t))
-        return torch.where(reveals, categorical(mu.exp(), rng.uniform(x)), x)
+        u, out = rng.uniform(x), x.clone()
+        out[reveals] = categorical(mu[reveals].exp(), u[reveals])  # no work over the vocabulary where nothing changes
+        return out
 
     def beliefs(self, x: Tensor, mu: Tensor, t: Tensor) -> Tensor:
         """The network's own word where masked, certainty where not: MDLM's carry-over rule."""
+        if bool((x == self.mask_id).all()):
+            return mu
         certain = F.one_hot(x, self.vocab).to(mu.dtype).log()
         return torch.where((x == self.mask_id)[..., None], mu, certain)
