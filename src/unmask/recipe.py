@@ -128,7 +128,7 @@ class Recipe(_Part):
         return method_of(self.method)
 
     def build_plan(self) -> Plan:
-        plan: Plan = build(OPTIMIZERS, self.train.optimizer, "train.optimizer")
+        plan: Plan = build(OPTIMIZERS, {"kind": "muon"} | self.train.optimizer, "train.optimizer")
         return plan
 
     @property
@@ -137,7 +137,7 @@ class Recipe(_Part):
 
 
 def method_of(spec: Spec | None) -> Method:
-    method: Method = build(METHODS, spec or {"kind": "masked"}, "method")
+    method: Method = build(METHODS, {"kind": "masked"} | (spec or {}), "method")
     return method
 
 

@@ -74,6 +74,10 @@ def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
     return y.T if tall else y
 
 
+def adamw(groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float) -> torch.optim.AdamW:
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+
+
 @dataclass(frozen=True)
 class AdamWPlan:
     """AdamW for everything. Decay acts on matrices only: a decayed norm or bias has no reason to shrink."""
@@ -89,10 +93,7 @@ class AdamWPlan:
             {"params": [p for p in trained.values() if p.dim() >= 2], "weight_decay": self.weight_decay},
             {"params": [p for p in trained.values() if p.dim() < 2], "weight_decay": 0.0},
         ]
-        return [self._adamw([g for g in groups if g["params"]])]
-
-    def _adamw(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
+        return [adamw([g for g in groups if g["params"]], self.lr, self.betas, self.eps)]
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,17 @@ class MuonPlan:
 
     def build(self, network: nn.Module) -> list[torch.optim.Optimizer]:
         trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
-        inner = [p for n, p in trained if p.dim() == 2 and "blocks." in n and "modulate" not in n]
+        inner = [
+            p for n, p in trained if p.dim() == 2 and "blocks." in n and not any(w in n for w in ("modulate", "lora"))
+        ]
         chosen = {id(p) for p in inner}
         outer = [p for _, p in trained if id(p) not in chosen]
-        adam = torch.optim.AdamW(outer, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=0.0, fused=True)
-        return [adam, Muon(inner, self.matrix_lr, weight_decay=self.weight_decay)] if inner else [adam]
+        found: list[torch.optim.Optimizer] = []
+        if outer:
+            found.append(adamw([{"params": outer, "weight_decay": 0.0}], self.lr, self.betas, self.eps))
+        if inner:
+            found.append(Muon(inner, self.matrix_lr, weight_decay=self.weight_decay))
+        return found
 
 
 Plan = AdamWPlan | MuonPlan
