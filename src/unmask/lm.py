@@ -22,6 +22,7 @@ from .errors import UserError, nearest
 from .evaluation.likelihood import Score, score_batches
 from .methods.method import Method
 from .models.checkpoint import load_model, save_model
+from .noise.process import Process
 from .recipe import method_of
 from .run import model_folder, symbols_of
 
@@ -188,7 +189,7 @@ class LanguageModel:
     # -- small things
 
     @property
-    def _process(self) -> Any:
+    def _process(self) -> Process:
         return self.method.process(self.symbols)
 
     @property

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..errors import UserError
 from ..noise.draws import FromCounters
-from ..noise.tokens import TokenNoise
+from ..noise.process import Process
 from .canvas import Canvas, Row
 from .length import Finish, closed, cut, without_end
 from .settings import Decoding
@@ -77,7 +77,7 @@ class Sampler:
     """A model bound to a way of writing. `counts` adds up over calls."""
 
     denoiser: Denoiser
-    process: TokenNoise
+    process: Process
     settings: Decoding = field(default_factory=Decoding)
     observe: Observer | None = None
     counts: Counts = field(default_factory=Counts)
@@ -96,7 +96,7 @@ class Sampler:
 
 def decode(
     denoiser: Denoiser,
-    process: TokenNoise,
+    process: Process,
     prompts: Sequence[Row],
     settings: Decoding | None = None,
     observe: Observer | None = None,

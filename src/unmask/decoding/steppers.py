@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..noise.draws import FromCounters
-from ..noise.tokens import TokenNoise
+from ..noise.process import Process
 from .propose import Proposal
 from .select import Asked, Quota, Rank
 
@@ -59,7 +59,7 @@ class Stepper(Protocol):
         """(B, W) bool: where a prediction is needed, at least one position a row."""
         ...
 
-    def move(self, process: TokenNoise, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
+    def move(self, process: Process, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
         """logits (N, V) at asked."""
         ...
 
@@ -75,7 +75,7 @@ class Commit:
     def ask(self, tick: Tick) -> Tensor:
         return tick.open
 
-    def move(self, process: TokenNoise, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
+    def move(self, process: Process, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
         x, t, mu, rng = tick.x[asked], tick.t[asked], logits.log_softmax(-1), tick.draws().at(asked)
         logp = process.beliefs(x, mu, t)
         tokens = self.proposal.draw(logp, rng)
@@ -103,7 +103,7 @@ class InOrder:
         score = tick.spread(self.rank(blind), tick.open)
         return self.quota(score, torch.zeros_like(score), tick.open, tick.left)
 
-    def move(self, process: TokenNoise, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
+    def move(self, process: Process, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
         x, t = tick.x[asked], tick.t[asked]
         logp = process.beliefs(x, logits.log_softmax(-1), t)
         tokens = self.proposal.draw(logp, tick.draws().at(asked))
@@ -128,14 +128,14 @@ class Ancestral:
     def ask(self, tick: Tick) -> Tensor:
         return tick.open
 
-    def move(self, process: TokenNoise, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
+    def move(self, process: Process, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
         raw = logits.log_softmax(-1)
         x, t, used = self._walk(process, tick, asked, self.proposal.law(raw))
-        certain = asked & ((process.pi.to(x.device)[x] == 0) | (t == 0))  # a state that noise never makes is no noise
+        certain = asked & (process.certain(x) | (t == 0))
         sure = tick.spread(raw.gather(-1, x[asked][:, None]).squeeze(-1).exp(), asked)
         return Move(x, t.masked_fill(certain, 0.0), certain, sure, used)
 
-    def _walk(self, process: TokenNoise, tick: Tick, asked: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _walk(self, process: Process, tick: Tick, asked: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Steps on one prediction: x, t (B, W) after them, and how many they were (B,)."""
         x, t, used = tick.x, tick.t, torch.zeros_like(tick.left)
         moving = torch.ones_like(tick.left, dtype=torch.bool)
@@ -151,9 +151,7 @@ class Ancestral:
         return x, t, used
 
 
-def _reverse(
-    process: TokenNoise, x: Tensor, mu: Tensor, t: Tensor, s: Tensor, rng: FromCounters
-) -> tuple[Tensor, Tensor]:
+def _reverse(process: Process, x: Tensor, mu: Tensor, t: Tensor, s: Tensor, rng: FromCounters) -> tuple[Tensor, Tensor]:
     """One draw from p(x_s | x_t), flat, and its times; where s is 0 from the beliefs, since alpha(0) may be below 1."""
     s = t.minimum(s)
     drawn, ends = process.reverse(x, mu, t, s, rng), s == 0

@@ -63,7 +63,7 @@ class FromCounters:
         return _to_unit(key)
 
     def at(self, where: Tensor) -> FromCounters:
-        """The same numbers only at `where` (a mask or an index): then `like` is (N,) and draws are (N,), (N, symbols)."""
+        """The same numbers at `where` only (a mask or an index): `like` is then (N,), draws (N,) or (N, symbols)."""
         part = copy.copy(self)
         part.keys, part.now = self.keys[where], self.now[where]
         return part

@@ -35,6 +35,10 @@ class Process(Protocol):
         """log p(clean token | x_t), the position's own noisy value included."""
         ...
 
+    def certain(self, x: Tensor) -> Tensor:
+        """Where the state is the clean token beyond doubt, because noise never makes it: bool, shaped like x."""
+        ...
+
     def hold(self, x: Tensor, mu: Tensor, t: Tensor, s: Tensor, rng: Draws) -> tuple[Tensor, Tensor]:
         """What a position that stays undecided becomes, and its honest time."""
         ...

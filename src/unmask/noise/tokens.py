@@ -69,6 +69,9 @@ class TokenNoise:
     def beliefs(self, x: Tensor, mu: Tensor, t: Tensor) -> Tensor:
         return (mu + self.likelihood(x, t).log()).log_softmax(-1)
 
+    def certain(self, x: Tensor) -> Tensor:
+        return self.pi.to(x.device)[x] == 0
+
     def hold(self, x: Tensor, mu: Tensor, t: Tensor, s: Tensor, rng: Draws) -> tuple[Tensor, Tensor]:
         """Open positions wait as pure noise."""
         return torch.where(t > 0, self.prior(x, rng), x), (t > 0).to(t.dtype)
