@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import posixpath
+import ast
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .corpus import prepare
+from .errors import UserError
 from .lm import LanguageModel, Text, load
 from .recipe import load_recipe
 from .run import Result, train
@@ -19,7 +20,6 @@ from .training.progress import plot_losses, read_metrics
 from .writing import save_replay
 
 METHODS = ("masked", "autoregressive")
-FUNCTION = posixpath.normcase  # a short function of the corpus; its body's last line is what is to be filled
 
 
 def run(out: Path, minutes: float, seed: int, *, quiet: bool) -> dict[str, Any]:
@@ -60,11 +60,23 @@ def run(out: Path, minutes: float, seed: int, *, quiet: bool) -> dict[str, Any]:
 
 
 def _fill(lm: LanguageModel, recorder: Recorder, seed: int) -> tuple[Text, str]:
-    """The function with its last expression cut out; the gap is as long as what was there."""
-    source = inspect.getsource(FUNCTION)
-    head, _, truth = source.rstrip().rpartition(" ")
+    """A function the model has not seen, with what it returns cut out; the gap is as long as what was there."""
+    head, truth = held_out_function(load_documents("stdlib", part="valid"))
     tokens = len(lm.tokenizer.encode(truth))
-    return lm.fill(head + " ", "\n", tokens=tokens, seed=seed, observe=recorder), truth
+    return lm.fill(head, "\n", tokens=tokens, seed=seed, observe=recorder), truth
+
+
+def held_out_function(texts: Iterable[str]) -> tuple[str, str]:
+    """The first short function that ends in `return <expression>`: everything before the expression, and it."""
+    for text in texts:
+        for node in ast.walk(ast.parse(text)):
+            last = node.body[-1] if isinstance(node, ast.FunctionDef) and node.col_offset == 0 else None
+            if isinstance(last, ast.Return) and last.value is not None:
+                source = ast.get_source_segment(text, node) or ""
+                truth = ast.get_source_segment(text, last.value) or ""
+                if 120 < len(source) < 400 and 6 < len(truth) < 40 and source.endswith(truth):
+                    return source.removesuffix(truth), truth
+    raise UserError("data: no short function in the validation files of this Python; try another Python version")
 
 
 def _table(results: dict[str, Result]) -> Table:

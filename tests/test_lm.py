@@ -1,0 +1,120 @@
+"""The Python facade: what a user gets from `unmask.load`."""
+
+from pathlib import Path
+
+import pytest
+
+import unmask
+from unmask import UserError
+from unmask.recipe import load_recipe
+from unmask.run import train
+
+LINE = "pack my box with five dozen liquor jugs. "
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory) -> unmask.LanguageModel:
+    root = tmp_path_factory.mktemp("lm")
+    (root / "text.txt").write_text(LINE * 80, encoding="utf-8")
+    options = [f"data.source={root / 'text.txt'}", "tokenizer.kind=bytes", "model.width=32", "model.layers=2"]
+    options += ["model.heads=2", "model.context=64", "train.steps=30", "train.batch=4", "device=cpu", "dtype=fp32"]
+    train(load_recipe(None, options, out=str(root / "run")), quiet=True)
+    return unmask.load(root / "run", dtype="fp32")
+
+
+def test_a_batch_gives_each_prompt_what_it_gets_alone(lm):
+    prompts = ["pack", "my box with five", ""]
+    options = {"max_tokens": 10, "temperature": 1.0, "seed": 5, "steps": 5}
+    together = lm.generate(prompts, **options)
+    assert [t.tokens for t in together] == [lm.generate(p, **options).tokens for p in prompts]
+
+
+def test_generate_reports_what_it_did(lm):
+    events = []
+    text = lm.generate("pack my ", max_tokens=8, steps=4, observe=events.append)
+    assert len(events) == text.counts.forwards <= 4
+    assert text.counts.written == len(text.tokens)
+    assert text.finish_reason in ("stop", "length")
+    assert text.text == lm.tokenizer.decode(text.tokens) == str(text)
+
+
+def test_fill_takes_parts_or_marks(lm):
+    parts = lm.fill("pack my ", " with five ", " jugs", tokens=[3, 5])
+    marks = lm.fill("pack my <gap:3> with five <gap:5> jugs")
+    assert parts.tokens == marks.tokens
+    assert parts.text == f"pack my {parts.gaps[0]} with five {parts.gaps[1]} jugs"
+    assert len(parts.tokens) == len("pack my  with five  jugs") + 8
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda lm: lm.fill("a", "b", tokens=0), "0 tokens"),
+        (lambda lm: lm.fill("a", "b", "c", tokens=[1]), "2 gaps"),
+        (lambda lm: lm.fill("no gap"), "<gap>"),
+        (lambda lm: lm.generate("a", max_token=3), "max_token"),
+        (lambda lm: lm.generate("a", max_tokens=0), "max_tokens=0"),
+        (lambda lm: lm.generate("a" * 65), "context of 64"),
+        (lambda lm: lm.generate("a <|mask|>"), "mask"),
+        (lambda lm: lm.score(""), "empty"),
+        (lambda lm: lm.score("a" * 60, prompt="b" * 10), "context"),
+        (lambda lm: lm.chat([{"role": "wizard", "content": "hi"}]), "wizard"),
+    ],
+)
+def test_what_cannot_be_done_is_said(lm, call, words):
+    with pytest.raises(UserError, match=words):
+        call(lm)
+
+
+def test_scores_add_up(lm):
+    score = lm.score(LINE * 4, draws=32)
+    assert score.tokens == score.bytes == 4 * len(LINE)
+    assert 0 < score.bits_per_byte < 8
+    assert score.stderr > 0
+    assert lm.score(LINE * 4, draws=32).nats == score.nats
+    likely, unlikely = (lm.score(end, prompt="pack my box with ", draws=64) for end in ("five", "vefi"))
+    assert likely.nats < unlikely.nats
+
+
+def test_a_saved_copy_is_the_same_model(lm, tmp_path):
+    lm.save(tmp_path / "copy")
+    copy = unmask.load(tmp_path / "copy", dtype="fp32")
+    assert copy.generate("pack", max_tokens=6).tokens == lm.generate("pack", max_tokens=6).tokens
+    assert {p.name for p in (tmp_path / "copy").iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
+
+
+def test_a_tuned_conversation_has_a_next_turn(lm):
+    text = lm.chat([{"role": "user", "content": "hi"}], max_tokens=4)
+    assert len(text.tokens) <= 4
+
+
+def test_pushing_uploads_the_saved_folder(lm, monkeypatch):
+    import huggingface_hub
+
+    seen: dict[str, object] = {}
+
+    class Api:
+        def __init__(self, token=None):
+            seen["token"] = token
+
+        def create_repo(self, repo_id, *, private, exist_ok):
+            seen["repo"] = (repo_id, private, exist_ok)
+
+        def upload_folder(self, *, repo_id, folder_path):
+            seen["files"] = sorted(p.name for p in Path(folder_path).iterdir())
+            return "address"
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    assert lm.push_to_hub("me/mine", private=True) == "address"
+    assert seen["repo"] == ("me/mine", True, True)
+    assert "model.safetensors" in seen["files"]
+
+
+def test_the_package_comes_with_a_model():
+    small = unmask.load(device="cpu")
+    assert small.parameters > 1e6
+    # it knows its corpus: real code is more probable than the same characters shuffled
+    code = "def __init__(self, name):\n        self.name = name\n"
+    shuffled = "".join(sorted(code))
+    assert small.score(code).nats < 0.5 * small.score(shuffled).nats
+    assert "self" in small.fill("def __init__(self, name):\n        ", ".name = name\n", tokens=1).gaps[0]
