@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .corpus import prepare
+from .data.sources import load_documents
 from .errors import UserError
 from .lm import LanguageModel, Text, load
 from .recipe import load_recipe
@@ -74,7 +75,7 @@ def held_out_function(texts: Iterable[str]) -> tuple[str, str]:
             if isinstance(last, ast.Return) and last.value is not None:
                 source = ast.get_source_segment(text, node) or ""
                 truth = ast.get_source_segment(text, last.value) or ""
-                if 120 < len(source) < 400 and 6 < len(truth) < 40 and source.endswith(truth):
+                if 120 < len(source) < 400 and 6 < len(truth) < 40 and source.endswith(truth) and ">>>" not in source:
                     return source.removesuffix(truth), truth
     raise UserError("data: no short function in the validation files of this Python; try another Python version")
 
