@@ -129,6 +129,8 @@ class _Run:
             spent = time.perf_counter() - began
             for row in canvas.row.tolist():
                 seconds[row] += spent
+            if self.sampler.observe is not None:  # outside the clock: an onlooker may take its time
+                self.sampler.observe(Event(frames(canvas), self.sampler.counts))
         self._count(written=sum(text.counts.written for text in done.values()))
         return [done[i] for i in range(len(prompts))]
 
@@ -151,8 +153,6 @@ class _Run:
         moved = canvas.after(self.stepper.move(self.sampler.process, tick, asked, logits))
         moved = closed(moved, self.settings.eos_id).advanced()
         self._count(forwards=1, queries=canvas.x.numel(), seconds=time.perf_counter() - began)
-        if self.sampler.observe is not None:
-            self.sampler.observe(Event(frames(moved), self.sampler.counts))
         return moved
 
     def _endless(self, canvas: Canvas, asked: Tensor) -> Tensor:
