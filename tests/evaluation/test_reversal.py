@@ -133,6 +133,12 @@ def test_span_covers_the_stretch_and_no_token_more(tokenizer):
     assert tokenizer.decode(ids[j:]) == ", the diver who lit Belmond."
 
 
+def test_span_never_cuts_a_character_of_several_bytes():
+    tokenizer = bytes_tokenizer()
+    ids = tokenizer.encode_plain("aÇb€c")  # 1, 2, 1, 3 and 1 bytes
+    assert [span(tokenizer, ids, i, i + 1) for i in range(5)] == [(0, 1), (1, 3), (3, 4), (4, 7), (7, 8)]
+
+
 def test_a_row_gives_all_but_the_answer_and_opens_just_its_tokens(tokenizer, prompts, sentences):
     for question in [*prompted(prompts), *gaps(prompts, sentences)]:
         row = row_of(tokenizer, question)
@@ -171,7 +177,7 @@ def test_a_model_that_knows_answers_everything(tokenizer, prompts, sentences, tm
         return same and len(document) <= len(row) and not any(padding)
 
     monkeypatch.setattr(lm.denoiser, "forward", forward)
-    answers = ask(lm, questions, batch=4)
+    answers = ask(lm, questions, batch=7)
     assert [a.question for a in answers] == questions
     assert [a.wrote for a in answers] == [q.answer for q in questions]
 
@@ -179,9 +185,9 @@ def test_a_model_that_knows_answers_everything(tokenizer, prompts, sentences, tm
 @pytest.mark.parametrize("method", ["masked", "autoregressive"])
 def test_an_untrained_model_is_wrong_and_no_batch_changes_what_it_writes(prompts, tmp_path, method):
     lm = model(tmp_path, bytes_tokenizer(), method)
-    questions = prompted(prompts)
+    questions = prompted(prompts)[:3]
     answers = ask(lm, questions)
-    assert exact_match(answers) == Share(0, 6)
+    assert exact_match(answers) == Share(0, 3)
     assert [a.wrote for a in ask(lm, questions, batch=1)] == [a.wrote for a in answers]
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..data import files
-from ..data.tokenizer import Tokenizer
+from ..data.tokenizer import REPLACEMENT, Tokenizer
 from ..decoding.canvas import Row
 from ..decoding.sampler import Decoded, decode
 from ..decoding.settings import Decoding
@@ -163,9 +163,10 @@ def _find(text: str, entity: str) -> int:
 
 def span(tokenizer: Tokenizer, ids: Sequence[int], start: int, end: int) -> tuple[int, int]:
     """The fewest tokens ids[i:j] that spell the characters start to end; a token across an edge belongs to them."""
-    reach = [len(tokenizer.decode(ids[:n])) for n in range(len(ids) + 1)]
-    first = max(n for n, r in enumerate(reach) if r <= start)
-    return first, min(n for n, r in enumerate(reach) if r >= end)
+    spelled = [tokenizer.decode(ids[:n]) for n in range(len(ids) + 1)]
+    whole = [text.rstrip(REPLACEMENT) for text in spelled]  # without the beginning of a character of several tokens
+    first = max(n for n, text in enumerate(spelled) if len(text) <= start)
+    return first, min(n for n, text in enumerate(whole) if len(text) >= end)
 
 
 def row_of(tokenizer: Tokenizer, question: Question) -> Row:
