@@ -24,11 +24,11 @@ lint: $(TESTED)
 # the package and what the demo draws with; versions that were tested
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[plots]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[plots]"
 	touch $@
 
 $(TESTED): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
 	touch $@
 
 clean:
