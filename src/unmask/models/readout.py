@@ -24,6 +24,14 @@ def logits(hidden: Tensor, weight: Tensor, banned: Tensor | None = None) -> Tens
     return out if banned is None else out.index_fill(-1, banned, -torch.inf)
 
 
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b; without a temporary where the dtypes agree."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b
+
+
 class _WeightedCrossEntropy(torch.autograd.Function):
     """sum_i w_i * CE_i with its gradients taken on the way: no logits are kept, none are computed twice."""
 
@@ -42,19 +50,20 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             if banned is not None:
                 scores.index_fill_(-1, banned, -torch.inf)
             true = targets[rows, None]
-            picked = scores.gather(-1, true).squeeze(-1)
-            total = scores.logsumexp(-1)
-            nll[rows] = total - picked
+            picked = scores.gather(-1, true)
+            most = scores.amax(-1, keepdim=True)
+            scores.sub_(most).exp_()
+            total = scores.sum(-1, keepdim=True)
+            nll[rows] = (total.log() + most - picked).squeeze(-1)
             if grad_hidden is None and grad_weight is None:
                 continue
-            scores.sub_(total[:, None]).exp_()  # now probabilities
-            scores.scatter_add_(-1, true, scores.new_full(true.shape, -1.0))
-            scores.mul_(weights[rows, None])
+            weigh = weights[rows, None]
+            scores.mul_(weigh / total).scatter_add_(-1, true, -weigh)  # weight * (probability - true)
             slopes = scores.to(hidden.dtype)
             if grad_hidden is not None:
                 torch.mm(slopes, cast, out=grad_hidden[rows])
             if grad_weight is not None:
-                grad_weight += (slopes.T @ hidden[rows]).float()
+                _add_product(grad_weight, slopes.T, hidden[rows])
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.weight_dtype = weight.dtype
         ctx.mark_non_differentiable(nll)
@@ -80,4 +89,7 @@ def weighted_cross_entropy(
 
     Nats. A banned symbol has probability zero; a target that is banned costs infinity.
     """
+    kind = hidden.device.type
+    if torch.is_autocast_enabled(kind):  # a Function sees its inputs as they are; all three matmuls shall be cast
+        hidden = hidden.to(torch.get_autocast_dtype(kind))
     return _WeightedCrossEntropy.apply(hidden, weight, targets, weights.float(), banned)  # type: ignore[no-untyped-call]

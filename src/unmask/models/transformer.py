@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention import Everything, Places, Rule, Visibility, attend
 from .config import ModelConfig
+from .fused import rms_norm, swiglu, turn
 
 
 class RMSNorm(nn.Module):
@@ -25,8 +26,7 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Statistics in float32 whatever the activations are."""
-        return F.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.eps)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class LayerNorm(nn.Module):
@@ -43,17 +43,14 @@ class LayerNorm(nn.Module):
 NORMS = {"rms": RMSNorm, "layer": LayerNorm}
 
 
-def rope(position: Tensor, width: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin (B, 1, L, width) of the rotary embedding in the rotate-half form, float32 (arXiv 2104.09864)."""
+Angles = tuple[Tensor, Tensor]  # their cos and sin
+
+
+def rope(position: Tensor, width: int, theta: float) -> Angles:
+    """cos and sin (B, L, 1, width / 2) of the rotary embedding in the rotate-half form, float32 (arXiv 2104.09864)."""
     rates = theta ** (-torch.arange(0, width, 2, device=position.device, dtype=torch.float32) / width)
-    angle = position[:, None, :, None].float() * rates
-    angle = torch.cat([angle, angle], -1)
+    angle = position[:, :, None, None].float() * rates
     return angle.cos(), angle.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    left, right = x.chunk(2, -1)
-    return x * cos + torch.cat([-right, left], -1) * sin
 
 
 class Attention(nn.Module):
@@ -65,8 +62,9 @@ class Attention(nn.Module):
         self.q = nn.Linear(c.width, c.heads * c.head_dim, bias=c.qkv_bias)
         self.kv = nn.Linear(c.width, 2 * c.n_kv_heads * c.head_dim, bias=c.qkv_bias)
         self.out = nn.Linear(c.heads * c.head_dim, c.width, bias=c.out_bias)
-        self.q_norm = RMSNorm(c.head_dim, c.norm_eps) if c.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(c.head_dim, c.norm_eps) if c.qk_norm else nn.Identity()
+        self.q_norm = RMSNorm(c.head_dim, c.norm_eps) if c.qk_norm else None
+        self.k_norm = RMSNorm(c.head_dim, c.norm_eps) if c.qk_norm else None
+        self.norm_eps = c.norm_eps
         self.dropout = c.dropout
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, see: Visibility) -> Tensor:
@@ -76,20 +74,22 @@ class Attention(nn.Module):
     def ask(self, x: Tensor, cos: Tensor, sin: Tensor, see: Visibility, index: Tensor, real: Tensor) -> Tensor:
         """Keys and values from all of x (B, L, D), queries only at index (B, K); real (B, K) -> (N, D) in row order."""
         asked = x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
-        where = index[:, None, :, None].expand(-1, 1, -1, self.head)
-        turn = tuple(c.expand(len(x), -1, -1, -1).gather(2, where) for c in (cos, sin))
-        return self.out(self._mix(asked, x, turn, (cos, sin), see.only(index))[real])
+        where = index[..., None, None].expand(-1, -1, -1, self.head // 2)
+        cos_at, sin_at = (c.expand(len(x), -1, -1, -1).gather(1, where) for c in (cos, sin))
+        return self.out(self._mix(asked, x, (cos_at, sin_at), (cos, sin), see.only(index))[real])
 
-    def _mix(
-        self, asked: Tensor, x: Tensor, q_turn: tuple[Tensor, ...], k_turn: tuple[Tensor, ...], see: Visibility
-    ) -> Tensor:
-        q, (k, v) = self._heads(self.q(asked)), self._heads(self.kv(x)).chunk(2, 1)
-        q, k = rotate(self.q_norm(q), *q_turn), rotate(self.k_norm(k), *k_turn)
-        mixed = attend(q.to(v.dtype), k.to(v.dtype), v, see, self.dropout if self.training else 0.0)
+    def _mix(self, asked: Tensor, x: Tensor, q_at: Angles, k_at: Angles, see: Visibility) -> Tensor:
+        q, (k, v) = self._heads(self.q(asked)), self._heads(self.kv(x)).chunk(2, 2)
+        q, k = self._turned(q, q_at, self.q_norm), self._turned(k, k_at, self.k_norm)
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, heads, L, D)
+        mixed = attend(q, k, v, see, self.dropout if self.training else 0.0)
         return mixed.transpose(1, 2).flatten(2)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head)).transpose(1, 2)  # (B, heads, L, D)
+        return x.unflatten(-1, (-1, self.head))  # (B, L, heads, D)
+
+    def _turned(self, x: Tensor, at: Angles, norm: RMSNorm | None) -> Tensor:
+        return turn(x, *at, None if norm is None else norm.weight, self.norm_eps)
 
 
 class SwiGLU(nn.Module):
@@ -99,8 +99,7 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(c.mlp_width, c.width, bias=c.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, -1)
-        return self.down(F.silu(gate) * up)
+        return self.down(swiglu(self.gate_up(x)))
 
 
 class GELU(nn.Module):
