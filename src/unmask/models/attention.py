@@ -109,15 +109,15 @@ class Visibility:
         return create_block_mask(mask, rows, None, wide, long, device=str(q.position.device))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, see: Visibility, dropout: float = 0.0) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, see: Visibility) -> Tensor:
     """q (B, H, Lq, D), k and v (B, Hkv, Lk, D) -> (B, H, Lq, D). Flex attention on CUDA when tiles can be skipped."""
     grouped = q.shape[1] != k.shape[1]
     if see.plainly_causal:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, enable_gqa=grouped)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
     hides = not isinstance(see.rule, Everything) or see.keys.document is not None
-    if q.is_cuda and hides and not dropout and q.shape[2] >= 128:
+    if q.is_cuda and hides and q.shape[2] >= 128:
         return _flex()(q, k, v, block_mask=see.flex, enable_gqa=grouped)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=see.dense, dropout_p=dropout, enable_gqa=grouped)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=see.dense, enable_gqa=grouped)
 
 
 _compiled: list[Callable[..., Tensor]] = []

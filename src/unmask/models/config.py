@@ -31,7 +31,7 @@ class ModelConfig(BaseModel):
     tied: bool = Field(default=False, description="the head shares the embedding's weights")
     time: Literal["none", "adaln"] = Field(default="none", description="condition every layer on the noise level")
     time_width: int = Field(default=128, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="of what each branch adds to the residual stream")
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> ModelConfig:

@@ -65,7 +65,6 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(c.head_dim, c.norm_eps) if c.qk_norm else None
         self.k_norm = RMSNorm(c.head_dim, c.norm_eps) if c.qk_norm else None
         self.norm_eps = c.norm_eps
-        self.dropout = c.dropout
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, see: Visibility) -> Tensor:
         """x (B, L, D) -> (B, L, D)."""
@@ -82,7 +81,7 @@ class Attention(nn.Module):
         q, (k, v) = self._heads(self.q(asked)), self._heads(self.kv(x)).chunk(2, 2)
         q, k = self._turned(q, q_at, self.q_norm), self._turned(k, k_at, self.k_norm)
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, heads, L, D)
-        mixed = attend(q, k, v, see, self.dropout if self.training else 0.0)
+        mixed = attend(q, k, v, see)
         return mixed.transpose(1, 2).flatten(2)
 
     def _heads(self, x: Tensor) -> Tensor:
