@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention import Everything, Places, Rule, Visibility, attend
 from .config import ModelConfig
-from .fused import rms_norm, swiglu, turn
+from .fused import rms_norm, turn
 
 
 class RMSNorm(nn.Module):
@@ -98,7 +98,8 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(c.mlp_width, c.width, bias=c.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(swiglu(self.gate_up(x)))
+        gate, up = self.gate_up(x).chunk(2, -1)
+        return self.down(F.silu(gate) * up)
 
 
 class GELU(nn.Module):
