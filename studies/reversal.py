@@ -8,6 +8,10 @@ other. Both models are the same transformer on the same packed sentences (none i
 until it knows what it was told; then both are asked, and the masked one also fills gaps in the sentences it read.
 Berglund et al., arXiv 2309.12288: an autoregressive model answers about 0 of the reversed questions. Nie et al.
 (LLaDA), arXiv 2502.09992: a masked one does not care. Prints a Markdown table and JSON, writes OUT/reversal.json.
+
+The tokenizer merges whole words, so that the number of open positions says next to nothing about a name. Two wide
+layers with weight decay carry over to the new wording better than four narrow ones, which know the told sentences just
+as well: to fill a gap a model needs the sentence, for a new wording it needs the fact.
 """
 
 from __future__ import annotations
@@ -35,8 +39,8 @@ from unmask.evaluation.reversal import (
 from unmask.recipe import load_recipe
 from unmask.run import train
 
-MODEL = ("model.width=128", "model.layers=4", "model.heads=4", "model.hidden=352", "model.context=128")
-TOKENS = {"autoregressive": 400_000, "masked": 2_500_000}
+MODEL = ("model.width=192", "model.layers=2", "model.heads=4", "model.hidden=512", "model.context=128")
+TOKENS = {"autoregressive": 400_000, "masked": 2_100_000}  # each until it knows what it was told
 TASKS = {"name_to_description": "name → description", "description_to_name": "description → name"}
 KINDS: tuple[tuple[Way, bool, str], ...] = (
     ("prompt", True, "told, prompted"),
@@ -70,13 +74,16 @@ def main() -> None:
     for method in a.methods:
         overrides = [
             *(f"data.source={corpus}", f"data.valid={corpus}", "data.whole=true"),
-            *("tokenizer.kind=bpe", "tokenizer.vocab_size=1024"),
+            *("tokenizer.kind=bpe", "tokenizer.vocab_size=2048"),
             *MODEL,
             *(f"train.tokens={a.tokens or TOKENS[method]}", "train.batch=8", "train.save_every=1000"),
+            *("train.optimizer.kind=muon", "train.optimizer.weight_decay=0.1"),
             *a.set,
         ]
         recipe = load_recipe(None, overrides, method={"kind": method}, out=str(a.out / method), seed=a.seed)
         result = train(recipe, title=method)
+        if result.summary.interrupted:
+            parser.exit(1, f"{method}: stopped at step {result.summary.steps}; the same command goes on from there\n")
         lm = unmask.load(result.folder)
         began = time.perf_counter()
         answers[method] = ask(lm, prompted(prompts))

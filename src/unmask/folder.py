@@ -98,10 +98,17 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """safetensors, with a full disk raised as the OSError that it is."""
     try:
         save_file({name: t.detach().contiguous() for name, t in tensors.items()}, path, metadata={"format": "pt"})
+        path.chmod(0o666 & ~_umask())  # safetensors writes for the owner only; a model is to be shared
     except SafetensorError as error:
         if f"os error {errno.ENOSPC}" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def load_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
