@@ -1,6 +1,6 @@
 """Put a trained run into the package as its default model, in bfloat16.
 
-    unmask train packaged && python tools/package_model.py runs/packaged
+unmask train packaged && python tools/package_model.py runs/packaged
 """
 
 import sys
