@@ -7,11 +7,14 @@ names_eval.jsonl.gz (fact, task, seen_in_training, prompt, answer). Facts told i
 other. Both models are the same transformer on the same packed sentences (none is cut, none sees another), each trained
 until it knows what it was told; then both are asked, and the masked one also fills gaps in the sentences it read.
 Berglund et al., arXiv 2309.12288: an autoregressive model answers about 0 of the reversed questions. Nie et al.
-(LLaDA), arXiv 2502.09992: a masked one does not care. Prints a Markdown table and JSON, writes OUT/reversal.json.
+(LLaDA), arXiv 2502.09992: a masked one does nearly as well backward as forward. Prints a
+Markdown table and JSON, writes both to OUT/reversal.*. A stopped study goes on where it was.
 
-The tokenizer merges whole words, so that the number of open positions says next to nothing about a name. Two wide
-layers with weight decay carry over to the new wording better than four narrow ones, which know the told sentences just
-as well: to fill a gap a model needs the sentence, for a new wording it needs the fact.
+The tokenizer merges whole words, so that the number of open positions says next to nothing about a name. The new
+wording asks for more than knowing the sentences: with seed 0, four layers of width 128 knew all they were told and
+filled every gap after twice the tokens, and answered 0.15 of the reversed prompts where the two layers of width 192
+here answer 0.34. Most wrong answers are other facts, told in the direction asked for: the model also learns who is
+ever said last.
 """
 
 from __future__ import annotations
