@@ -270,3 +270,43 @@ def test_broken_yaml_and_missing_recipes(unmask, tmp_path):
     (tmp_path / "bad.yaml").write_text("train: [1,\n", encoding="utf-8")
     refused(unmask("train", tmp_path / "bad.yaml"), "bad.yaml")
     refused(unmask("train", "dmeo"), "demo")
+
+
+def test_a_saved_model_cannot_name_code_to_run(unmask, models, tmp_path):
+    copy = damaged(models, tmp_path, "config.json", lambda raw: raw)
+    config = json.loads((copy / "config.json").read_text())
+    config["method"] = {"kind": "os:system", "command": f"touch {tmp_path / 'pwned'}"}
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "manifest.json").unlink()
+    refused(unmask("generate", copy, "hi"), "os:system")
+    refused(unmask("train", f"base={copy}", "data.source=x", "--out", tmp_path / "r"), "os:system")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_typo_claims_no_folder(unmask, text, tmp_path):
+    out = ["--out", tmp_path / "run", *COMMON]
+    refused(unmask("train", "data.source=nowhere.txt", *SMALL, *SHORT, *out), "nowhere.txt")
+    assert unmask("train", f"data.source={text}", *SMALL, *SHORT, *out)[0] == 0
+
+
+def test_text_with_an_equals_sign_is_text(unmask, models):
+    assert json.loads(unmask("generate", models["masked"], "x=1", "max_tokens=2", "--json")[1])["tokens"]
+    assert json.loads(unmask("score", models["masked"], "--text", "x=1", "--json")[1])["tokens"] == 3
+
+
+@pytest.mark.parametrize("verb", ["generate", "fill", "score"])
+def test_a_verb_without_words_says_what_is_missing(unmask, verb):
+    refused(unmask(verb), "missing")
+
+
+def test_a_finished_run_prints_json_that_parses(unmask, text, tmp_path):
+    words = ["train", f"data.source={text}", *SMALL, *SHORT, "--out", tmp_path / "run", "--json", *COMMON]
+    unmask(*words)
+    again = json.loads(unmask(*words)[1], parse_constant=lambda name: pytest.fail(name))
+    assert again["last_loss"] is None
+
+
+def test_a_chat_without_answers_is_refused(unmask, models, tmp_path):
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text('{"messages": [{"role": "user", "content": "hi"}]}\n', encoding="utf-8")
+    refused(unmask("tune", f"base={models['masked']}", f"data.source={chats}", "--out", tmp_path / "r"), "assistant")

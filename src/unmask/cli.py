@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from .errors import UserError
@@ -169,12 +169,12 @@ def score(
     """
     from .writing import ScoreOptions, score_text
 
-    words = words or []
-    if text is not None:
-        words = [*[w for w in words if not _is_override(w)][:1], text, *[w for w in words if _is_override(w)]]
-    model, source, overrides = _sort(words, "FILE", ScoreOptions.model_fields)
+    literal = text is not None or (words or [""])[-1] == "-"
+    model, source, overrides = _sort(
+        [*(words or []), *([] if text is None else [text])], "FILE", ScoreOptions.model_fields
+    )
     options = ScoreOptions.load(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype)
-    found = score_text(options, source, prompt, literal=text is not None, quiet=quiet or as_json)
+    found = score_text(options, source, prompt, literal=literal, quiet=quiet or as_json)
     _say(found, as_json, lambda: _scored(found))
 
 
@@ -213,27 +213,23 @@ def demo(
         print(json.dumps(found))
 
 
-def _is_override(word: str) -> bool:
+def _is_override(word: str, known: Iterable[str]) -> bool:
+    """key=value whose key is an option, or nearly one (then it is a typo to be named); `x=1` is text."""
     key, equals, _ = word.partition("=")
-    return bool(equals) and key.replace("_", "").replace(".", "").isalpha() and key.islower()
+    return bool(equals) and bool(difflib.get_close_matches(key, list(known), cutoff=0.6))
 
 
 def _sort(words: list[str] | None, name: str, known: Any) -> tuple[str | None, str, list[str]]:
     """[MODEL] TEXT [KEY=VALUE]... -> (model, text, overrides). A first or only word is never an override."""
     words = list(words or [])
-    overrides: list[str] = []
-    while len(words) > 1 and _is_override(words[-1]):
-        overrides.insert(0, words.pop())
+    options = [word for word in words[1:] if _is_override(word, known)]
+    words = [word for i, word in enumerate(words) if not i or word not in options]
     if not words:
-        raise UserError(f"{name}: is missing; see `unmask {_verb()} --help`")
+        raise UserError(f"{name}: is missing; give it as the last word, in quotes (--help shows more)")
     if len(words) > 2:
         raise UserError(f"{name}: {words[2]!r} is one argument too many; put the text in quotes, options are key=value")
     text = sys.stdin.read() if words[-1] == "-" else words[-1]
-    return (words[0] if len(words) == 2 else None), text, overrides
-
-
-def _verb() -> str:
-    return str(click.get_current_context().info_name)
+    return (words[0] if len(words) == 2 else None), text, options
 
 
 def main() -> None:

@@ -118,6 +118,10 @@ def _from_chats(recipe: Recipe, tokenizer: Tokenizer | None) -> Corpus:
     def answers(conversations: Iterable[list[Message]]) -> Iterator[Answer]:
         for messages in conversations:
             ids, scored = render(messages, tokenizer)
+            if not any(scored):
+                continue
+            last = len(scored) - scored[::-1].index(True)
+            ids, scored = ids[:last], scored[:last]  # a visible line end behind the answer would tell where it ends
             ends = rng.randint(min(1, recipe.tune.pad_answers), recipe.tune.pad_answers)
             yield ids + [tokenizer.eos_id] * ends, scored + [True] * ends
 

@@ -33,7 +33,11 @@ def run(out: Path, minutes: float, seed: int, *, quiet: bool) -> dict[str, Any]:
     }
     corpus = prepare(recipes["masked"])
     console.print(f"Training each model for {minutes:g} minutes.")
-    results = {m: train(recipe, corpus=corpus, quiet=quiet, title=m) for m, recipe in recipes.items()}
+    results: dict[str, Result] = {}
+    for method, recipe in recipes.items():
+        results[method] = train(recipe, corpus=corpus, quiet=quiet, title=method)
+        if results[method].summary.interrupted:
+            raise KeyboardInterrupt  # the training is saved: the same command goes on from there
     curves = {m: read_metrics(out / m / "metrics.jsonl") for m in METHODS}
     plotted = plot_losses(curves, out / "loss.png")
     console.print(_table(results))

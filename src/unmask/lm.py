@@ -49,7 +49,7 @@ class Text:
 class LanguageModel:
     """A network, its tokenizer and its method. Made by `load`."""
 
-    def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto") -> None:
+    def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto", trust: bool = False) -> None:
         self.device = pick_device(device)
         network, self.config = load_model(folder, dtype=pick_dtype(dtype, self.device), device=self.device)
         self.name = self.config.get("name", folder.parent.name if folder.name == "model" else folder.name)
@@ -59,7 +59,7 @@ class LanguageModel:
                 f"{folder}: the tokenizer has {len(self.tokenizer)} tokens but the model only {network.config.vocab}; "
                 "put the tokenizer files that belong to it there"
             )
-        self.method: Method = method_of(self.config.get("method"))
+        self.method: Method = method_of(self.config.get("method"), imports=trust)
         self.symbols = symbols_of(self.tokenizer, network.config.vocab)
         self.denoiser: Denoiser = self.method.denoiser(network, self.symbols).to(self.device).eval()
 
@@ -114,32 +114,25 @@ class LanguageModel:
         self._fits(len(row), "the text with its gaps")
         observe, seed, settings = _options(options)
         done = decode(self.denoiser, self._process, [Row.gaps(row, seed)], self._settings(settings), observe)[0]
-        return self._filled(row, done)
+        return self._filled(row, sizes, done)
 
-    def _filled(self, row: list[int | None], done: Decoded) -> Text:
-        gaps: list[list[int]] = []
-        for i, token in enumerate(row):
-            if token is None:
-                if i == 0 or row[i - 1] is not None:
-                    gaps.append([])
-                gaps[-1].append(done.tokens[i])
+    def _filled(self, row: list[int | None], sizes: list[int], done: Decoded) -> Text:
+        written = iter([token for token, given in zip(done.tokens, row) if given is None])
         decode_ids = self.tokenizer.decode
-        texts = tuple(decode_ids(gap) for gap in gaps)
-        return Text(decode_ids(done.tokens), done.tokens, done.finish_reason, done.counts, done, texts)
+        gaps = tuple(decode_ids([next(written) for _ in range(size)]) for size in sizes)
+        return Text(decode_ids(done.tokens), done.tokens, done.finish_reason, done.counts, done, gaps)
 
     def _after(self, prompts: list[list[int]], eos_id: int, options: dict[str, Any]) -> list[Text]:
         longest = max(map(len, prompts), default=0)
         wanted = options.pop("max_tokens", None)
-        length = min(64, self.context - longest) if wanted is None else int(wanted)
-        if length < 1:
-            raise UserError(
-                f"max_tokens={wanted}: write at least 1 token"
-                if wanted is not None
-                else f"prompt: {longest} tokens fill the model's context of {self.context}; shorten it"
-            )
-        self._fits(longest + length, f"{longest} tokens of prompt and max_tokens={length}")
+        if wanted is not None and int(wanted) < 1:
+            raise UserError(f"max_tokens={wanted}: write at least 1 token")
+        if longest >= self.context:
+            raise UserError(f"prompt: {longest} tokens fill the model's context of {self.context}; shorten it")
+        if wanted is not None:
+            self._fits(longest + int(wanted), f"{longest} tokens of prompt and max_tokens={wanted}")
         observe, seed, fields = _options(options)
-        rows = [Row.after(prompt, length, seed) for prompt in prompts]
+        rows = [Row.after(p, int(wanted or min(64, self.context - len(p))), seed) for p in prompts]
         settings = replace(self._settings(fields), eos_id=eos_id)
         return [
             Text(self.tokenizer.decode(d.tokens), d.tokens, d.finish_reason, d.counts, d)
@@ -204,9 +197,15 @@ class LanguageModel:
             raise UserError(f"prompt: {what} make {length} tokens, the model's context is {self.context}; shorten it")
 
 
-def load(model: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
-    """A run's or model's folder, a hub id, or (nothing named) the small model that comes with the package."""
-    return LanguageModel(model_folder(str(DEFAULT if model is None else model)), device=device, dtype=dtype)
+def load(
+    model: str | Path | None = None, *, device: str = "auto", dtype: str = "auto", trust: bool = False
+) -> LanguageModel:
+    """A run's or model's folder, a hub id, or (nothing named) the small model that comes with the package.
+
+    trust: import a method that the model's config names as `package.module:Class`; only for models of your own.
+    """
+    folder = model_folder(str(DEFAULT if model is None else model))
+    return LanguageModel(folder, device=device, dtype=dtype, trust=trust)
 
 
 def _options(options: dict[str, Any]) -> tuple[Observer | None, int, dict[str, Any]]:

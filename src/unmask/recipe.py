@@ -38,17 +38,23 @@ PARTS = {"schedule": SCHEDULES}  # options of a component that are components th
 Spec = dict[str, Any]
 
 
-def build(table: Mapping[str, type], spec: Spec, field: str) -> Any:
-    """`{kind: name, **options}` -> the object, with every option checked by name; UserError says what is wrong."""
+def build(table: Mapping[str, type], spec: Spec, field: str, imports: bool = True) -> Any:
+    """`{kind: name, **options}` -> the object, with every option checked by name; UserError says what is wrong.
+
+    imports: whether a kind may be `package.module:Class`. In a recipe that the user wrote, yes; in the config of a
+    model that came from somewhere, no: it would run whatever it names.
+    """
     options = dict(spec)
     kind = options.pop("kind", None)
-    maker = _maker(table, kind, field)
+    maker = _maker(table, kind, field, imports)
     known = {f.name for f in dataclasses.fields(maker)} if dataclasses.is_dataclass(maker) else set(options)
     for name, value in options.items():
         if name not in known:
             raise UserError(f"{field}.{name}: {kind} has no such option; {nearest(name, known or {'kind'})}")
         if name in PARTS:
-            options[name] = build(PARTS[name], {"kind": value} if isinstance(value, str) else value, f"{field}.{name}")
+            options[name] = build(
+                PARTS[name], {"kind": value} if isinstance(value, str) else value, f"{field}.{name}", imports
+            )
     try:
         return maker(**options)
     except UserError:
@@ -57,7 +63,7 @@ def build(table: Mapping[str, type], spec: Spec, field: str) -> Any:
         raise UserError(f"{field}: {error}") from error
 
 
-def _maker(table: Mapping[str, type], kind: Any, field: str) -> type:
+def _maker(table: Mapping[str, type], kind: Any, field: str, imports: bool) -> type:
     if not isinstance(kind, str):
         raise UserError(f"{field}.kind: {kind!r} is not a name; choose one of {', '.join(sorted(table))}")
     if kind in table:
@@ -65,10 +71,14 @@ def _maker(table: Mapping[str, type], kind: Any, field: str) -> type:
     module, colon, name = kind.partition(":")
     if not colon:
         raise UserError(f"{field}.kind: {kind!r} is unknown; {nearest(kind, table)}")
+    if not imports:
+        raise UserError(f"{field}.kind: the saved model names code outside unmask, {kind!r}; load it with trust=True")
     try:
         found: type = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{field}.kind: {kind!r} cannot be imported ({error}); write package.module:Class") from error
+    if not dataclasses.is_dataclass(found):
+        raise UserError(f"{field}.kind: {kind!r} is not a dataclass; name a class whose fields are its options")
     return found
 
 
@@ -102,7 +112,7 @@ class TuneRecipe(_Part):
     """How answers are tuned; `data.chat` says what is noised, `unmask tune --help` how end-of-text is trained."""
 
     lora: LoraRecipe | None = None
-    pad_answers: int = Field(default=1, ge=0, description="end-of-text tokens trained after the last answer")
+    pad_answers: int = Field(default=16, ge=0, description="end-of-text tokens trained after the last answer")
 
 
 class Recipe(_Part):
@@ -136,8 +146,8 @@ class Recipe(_Part):
         return self.train.length or self.model.context
 
 
-def method_of(spec: Spec | None) -> Method:
-    method: Method = build(METHODS, {"kind": "masked"} | (spec or {}), "method")
+def method_of(spec: Spec | None, imports: bool = True) -> Method:
+    method: Method = build(METHODS, {"kind": "masked"} | (spec or {}), "method", imports)
     return method
 
 

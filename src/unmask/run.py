@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from .evaluation.likelihood import Score, score_batches
 from .methods.method import Symbols
 from .models.checkpoint import load_model, read_config, resolve, save_model
 from .models.transformer import Transformer
-from .recipe import Recipe
+from .recipe import Recipe, method_of
 from .training.lora import add_lora, merge_lora
 from .training.progress import Display, plot_losses, read_metrics
 from .training.train import Summary, Trainer
@@ -45,7 +46,7 @@ class Result:
         if self.score is not None:
             found |= {"bits_per_byte": self.score.bits_per_byte, "stderr": self.score.bits_per_byte_stderr}
             found |= {"nats_per_token": self.score.nats / self.score.tokens, "exact": self.score.exact}
-        return found
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in found.items()}
 
 
 def symbols_of(tokenizer: Tokenizer, vocab: int) -> Symbols:
@@ -59,9 +60,10 @@ def train(recipe: Recipe, *, corpus: Corpus | None = None, quiet: bool = False, 
     corpus: prepared before, where several runs share one.
     """
     recipe = _resolved(recipe)
-    folder = _claim(recipe)
+    _check_claim(recipe)
     network, tokenizer = _base(recipe) if recipe.base else (None, None)
     corpus = corpus or prepare(recipe, tokenizer)
+    folder = _claim(recipe)
     if network is None:
         network = _fresh(recipe, len(corpus.tokenizer))
     return _run(recipe, folder, corpus, network, tuning=False, quiet=quiet, title=title)
@@ -72,9 +74,10 @@ def tune(recipe: Recipe, *, quiet: bool = False, title: str = "tune") -> Result:
     if recipe.base is None:
         raise UserError("base: is not set; name the saved model to tune, for example base=runs/default/model")
     recipe = _resolved(recipe)
-    folder = _claim(recipe)
+    _check_claim(recipe)
     network, tokenizer = _base(recipe)
     corpus = prepare(recipe, tokenizer, chats=True)
+    folder = _claim(recipe)
     return _run(recipe, folder, corpus, network, tuning=True, quiet=quiet, title=title)
 
 
@@ -169,6 +172,7 @@ def _resolved(recipe: Recipe) -> Recipe:
     """What the recipe leaves open: a base keeps its own method and context (naming another method converts it)."""
     base = read_config(model_folder(recipe.base)) if recipe.base else {}
     method = recipe.method or base.get("method") or {"kind": "masked"}
+    method_of(method, imports=recipe.method is not None)
     length = recipe.train.length or base.get("model", {}).get("context")
     return recipe.model_copy(update={"method": method, "train": recipe.train.model_copy(update={"length": length})})
 
@@ -201,22 +205,26 @@ def model_folder(path_or_hub_id: str) -> Path:
     return inner if (inner / "config.json").is_file() else resolve(path_or_hub_id)
 
 
+def _check_claim(recipe: Recipe) -> None:
+    """UserError where the folder holds a run of another recipe: nothing there is overwritten."""
+    kept, mine = Path(recipe.out) / "recipe.yaml", recipe.model_dump()
+    theirs = yaml.safe_load(kept.read_text(encoding="utf-8")) if kept.is_file() else None
+    if not isinstance(theirs, dict):
+        return
+    for key in sorted({*mine, *theirs} - {"out", "device"}):
+        if mine.get(key) != theirs.get(key):
+            what = _difference(key, theirs.get(key), mine.get(key))
+            raise UserError(
+                f"out: {recipe.out} holds a run of another recipe ({what}); choose another out=, or delete that folder"
+            )
+
+
 def _claim(recipe: Recipe) -> Path:
-    """The run's folder with its recipe; a run of another recipe there is an error, not something to overwrite."""
+    """The run's folder, with its recipe in it; only once the data could be read, so that a typo claims nothing."""
     folder = Path(recipe.out)
-    kept, mine = folder / "recipe.yaml", recipe.model_dump()
-    if kept.is_file():
-        theirs = yaml.safe_load(kept.read_text(encoding="utf-8"))
-        for key in sorted({*mine, *theirs} - {"out", "device"}):
-            if mine.get(key) != theirs.get(key):
-                what = _difference(key, theirs.get(key), mine.get(key))
-                raise UserError(
-                    f"out: {folder} holds a run of another recipe ({what}); choose another out=, or delete that folder"
-                )
-        return folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        kept.write_text(yaml.safe_dump(mine, sort_keys=False), encoding="utf-8")
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(), sort_keys=False), encoding="utf-8")
     except OSError as error:
         raise UserError(f"out: {folder} cannot be written ({error.strerror}); choose another out=") from error
     return folder

@@ -147,7 +147,7 @@ def score_text(options: ScoreOptions, source: str, prompt: str, *, literal: bool
     display, scores = Display("score", quiet), []
     for i, text in enumerate(texts, 1):
         tell = _teller(display, i, texts)
-        scores.append(lm.score(text, prompt, draws=options.draws, seed=options.seed, progress=tell))
+        scores.append(lm.score(text, prompt, draws=options.draws, seed=options.seed + i, progress=tell))
     display.close()
     total = sum(scores[1:], scores[0])
     names = ("bits_per_byte", "bits_per_byte_stderr", "bits_per_token", "perplexity")

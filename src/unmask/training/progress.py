@@ -80,7 +80,8 @@ class MetricsFile:
 
     def write(self, record: Record) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            whole = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+            file.write(json.dumps(whole, allow_nan=False) + "\n")
 
 
 def read_metrics(path: Path) -> list[Record]:
