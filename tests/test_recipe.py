@@ -69,6 +69,12 @@ def test_every_name_builds_with_its_defaults(table):
         (["method.kind=7"], ["method.kind", "7"]),
         (["train.steps=2", "train.steps.more=1"], ["train.steps.more", "2"]),
         (["model.width=abc"], ["model.width", "abc"]),
+        (["method.masks=foo"], ["method.masks", "foo", "counted"]),
+        (["method.short=abc"], ["method.short", "abc"]),
+        (["train.optimizer.lr=-1"], ["lr=-1"]),
+        (["train.optimizer.lr=abc"], ["train.optimizer.lr", "abc"]),
+        (["train.optimizer.betas=3"], ["train.optimizer.betas"]),
+        (["method.kind=os:getcwd"], ["os:getcwd", "dataclass"]),
     ],
 )
 def test_what_does_not_fit_is_named(overrides, words):

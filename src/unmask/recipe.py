@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from .errors import UserError, nearest
 from .methods.autoregressive import Autoregressive
@@ -48,19 +49,29 @@ def build(table: Mapping[str, type], spec: Spec, field: str, imports: bool = Tru
     kind = options.pop("kind", None)
     maker = _maker(table, kind, field, imports)
     known = {f.name for f in dataclasses.fields(maker)} if dataclasses.is_dataclass(maker) else set(options)
+    hints = typing.get_type_hints(maker)
     for name, value in options.items():
         if name not in known:
             raise UserError(f"{field}.{name}: {kind} has no such option; {nearest(name, known or {'kind'})}")
         if name in PARTS:
-            options[name] = build(
-                PARTS[name], {"kind": value} if isinstance(value, str) else value, f"{field}.{name}", imports
-            )
+            inner = {"kind": value} if isinstance(value, str) else value
+            options[name] = build(PARTS[name], inner, f"{field}.{name}", imports)
+        elif name in hints:
+            options[name] = _checked(hints[name], value, f"{field}.{name}")
     try:
         return maker(**options)
     except UserError:
         raise
     except (TypeError, ValueError) as error:
         raise UserError(f"{field}: {error}") from error
+
+
+def _checked(hint: Any, value: Any, field: str) -> Any:
+    """The value as the type that the component's field declares; YAML reads 2e-3 as text, a list as no tuple."""
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        raise UserError(f"{field}={value!r}: {error.errors()[0]['msg'].lower()}") from error
 
 
 def _maker(table: Mapping[str, type], kind: Any, field: str, imports: bool) -> type:

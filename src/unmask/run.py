@@ -61,12 +61,14 @@ def train(recipe: Recipe, *, corpus: Corpus | None = None, quiet: bool = False, 
     """
     recipe = _resolved(recipe)
     _check_claim(recipe)
+    accelerator = accelerate_for(recipe)
     network, tokenizer = _base(recipe) if recipe.base else (None, None)
-    corpus = corpus or prepare(recipe, tokenizer)
-    folder = _claim(recipe)
+    with accelerator.main_process_first():  # the others read what the first has prepared
+        corpus = corpus or prepare(recipe, tokenizer)
+        folder = _claim(recipe)
     if network is None:
         network = _fresh(recipe, len(corpus.tokenizer))
-    return _run(recipe, folder, corpus, network, tuning=False, quiet=quiet, title=title)
+    return _run(recipe, accelerator, folder, corpus, network, tuning=False, quiet=quiet, title=title)
 
 
 def tune(recipe: Recipe, *, quiet: bool = False, title: str = "tune") -> Result:
@@ -75,16 +77,25 @@ def tune(recipe: Recipe, *, quiet: bool = False, title: str = "tune") -> Result:
         raise UserError("base: is not set; name the saved model to tune, for example base=runs/default/model")
     recipe = _resolved(recipe)
     _check_claim(recipe)
+    accelerator = accelerate_for(recipe)
     network, tokenizer = _base(recipe)
-    corpus = prepare(recipe, tokenizer, chats=True)
-    folder = _claim(recipe)
-    return _run(recipe, folder, corpus, network, tuning=True, quiet=quiet, title=title)
+    with accelerator.main_process_first():
+        corpus = prepare(recipe, tokenizer, chats=True)
+        folder = _claim(recipe)
+    return _run(recipe, accelerator, folder, corpus, network, tuning=True, quiet=quiet, title=title)
 
 
 def _run(
-    recipe: Recipe, folder: Path, corpus: Corpus, network: Transformer, *, tuning: bool, quiet: bool, title: str
+    recipe: Recipe,
+    accelerator: Accelerator,
+    folder: Path,
+    corpus: Corpus,
+    network: Transformer,
+    *,
+    tuning: bool,
+    quiet: bool,
+    title: str,
 ) -> Result:
-    accelerator = accelerate_for(recipe)
     method, symbols = recipe.build_method(), symbols_of(corpus.tokenizer, network.config.vocab)
     if tuning and recipe.tune.lora is not None:
         add_lora(network, recipe.tune.lora, recipe.seed)

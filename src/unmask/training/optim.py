@@ -74,6 +74,12 @@ def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
     return y.T if tall else y
 
 
+def positive(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}={value} is not a positive number")
+
+
 def adamw(groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
 
@@ -86,6 +92,9 @@ class AdamWPlan:
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-8
     weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        positive(lr=self.lr, eps=self.eps)
 
     def build(self, network: nn.Module) -> list[torch.optim.Optimizer]:
         trained = {n: p for n, p in network.named_parameters() if p.requires_grad}
@@ -105,6 +114,9 @@ class MuonPlan:
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-8
     weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        positive(lr=self.lr, matrix_lr=self.matrix_lr, eps=self.eps)
 
     def build(self, network: nn.Module) -> list[torch.optim.Optimizer]:
         trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad]

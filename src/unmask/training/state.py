@@ -37,7 +37,9 @@ def save(folder: Path, step: int, state: State, keep: int) -> Path:
         save_tensors(temporary / "state.safetensors", state.tensors)
         (temporary / "state.json").write_text(json.dumps(state.facts), encoding="utf-8")
     for old in everything(folder)[:-keep]:
-        shutil.rmtree(old)
+        old.rename(old.with_name(f".{old.name}.gone"))  # a kill halfway through deleting must not leave a part of it
+    for gone in folder.glob(".step-*.gone"):
+        shutil.rmtree(gone, ignore_errors=True)
     return target
 
 

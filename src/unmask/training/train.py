@@ -127,11 +127,19 @@ class Trainer:
             while self.progress < 1 and not self.stopping:
                 self._step()
                 self.at.seconds = before + time.perf_counter() - started
+                self._agree()
                 self._now_and_then()
         if self.at.step % self.options.save_every or self.stopping:
             self.save()
         self.display.close()
         return self._summary()
+
+    def _agree(self) -> None:
+        """Clocks and signals differ between processes; all must end at the same step."""
+        if self.accelerator.num_processes > 1:
+            mine = torch.tensor([self.at.seconds, float(self.stopping)], device=self.accelerator.device)
+            theirs = self.accelerator.gather(mine).reshape(-1, 2).amax(0).tolist()
+            self.at.seconds, self.stopping = theirs[0], bool(theirs[1])
 
     @property
     def progress(self) -> float:
