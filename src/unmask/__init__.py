@@ -1,4 +1,4 @@
-"""Diffusion language models: train, tune, run, measure and serve them.
+"""Diffusion language models: train, tune, run and measure them.
 
 >>> import unmask
 >>> lm = unmask.load()

@@ -14,7 +14,7 @@ import typer
 from .errors import UserError
 
 app = typer.Typer(
-    help="Train, tune, run, measure and serve diffusion language models.",
+    help="Train, tune, run and measure diffusion language models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
