@@ -36,7 +36,7 @@ from unmask.models.config import ModelConfig
 from unmask.models.transformer import Transformer
 from unmask.noise.draws import seeded
 from unmask.noise.tokens import Masking
-from unmask.objectives import MaskedBound
+from unmask.objectives.masked import MaskedBound
 from unmask.training.optim import AdamWPlan
 from unmask.training.progress import matmul_peak
 

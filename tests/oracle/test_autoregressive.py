@@ -6,7 +6,7 @@ from toy import LeftToRight, Table, Toy
 
 from unmask.evaluation.likelihood import Exact, FixedCount, score_batches
 from unmask.noise.draws import seeded
-from unmask.objectives import NextToken
+from unmask.objectives.next_token import NextToken
 
 
 @pytest.fixture(params=[3, 4], ids=["L=3", "L=4"], scope="module")

@@ -18,7 +18,7 @@ from unmask.layout import EARLIEST, Whole
 from unmask.noise.draws import seeded
 from unmask.noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial
 from unmask.noise.tokens import Masking, TokenNoise
-from unmask.objectives import MaskedBound, counted_masks
+from unmask.objectives.masked import MaskedBound, counted_masks
 
 SCHEDULES = [Linear(), Cosine(), Polynomial(), LogLinear(), Geometric()]
 STOPS_SHORT = (LogLinear, Geometric)

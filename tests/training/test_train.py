@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from unmask.corpus import prepare
 from unmask.errors import UserError
 from unmask.models.checkpoint import load_model
-from unmask.objectives import Loss, NextToken
+from unmask.objectives.next_token import NextToken
+from unmask.objectives.objective import Loss
 from unmask.run import symbols_of, train
 from unmask.training.optim import AdamWPlan
 from unmask.training.progress import read_metrics

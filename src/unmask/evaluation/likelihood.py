@@ -18,7 +18,8 @@ from ..data.packing import Batch
 from ..denoiser import Denoiser, Prediction
 from ..errors import UserError
 from ..noise.draws import FromCounters
-from ..objectives import counted_masks, places_of
+from ..objectives.masked import counted_masks
+from ..objectives.objective import places_of
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ..evaluation.likelihood import Estimator, Exact
 from ..layout import Blocks
 from ..models.transformer import Transformer
 from ..noise.tokens import Masking
-from ..objectives import NextToken
+from ..objectives.next_token import NextToken
 from .method import Symbols
 
 

@@ -11,7 +11,7 @@ from ..layout import Whole
 from ..models.transformer import Transformer
 from ..noise.schedule import Linear, Schedule
 from ..noise.tokens import Masking
-from ..objectives import MaskedBound
+from ..objectives.masked import MaskedBound
 from .method import Symbols
 
 

@@ -9,7 +9,7 @@ from ..denoiser import Denoiser
 from ..evaluation.likelihood import Estimator
 from ..models.transformer import Transformer
 from ..noise.process import Process
-from ..objectives import Objective
+from ..objectives.objective import Objective
 
 
 @dataclass(frozen=True)

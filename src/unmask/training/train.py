@@ -24,7 +24,7 @@ from ..data.packing import Batch
 from ..denoiser import Denoiser
 from ..errors import UserError
 from ..noise.draws import FromGenerator, seeded
-from ..objectives import Objective
+from ..objectives.objective import Objective
 from . import state
 from .optim import COURSES, Average, Plan, set_pace
 from .options import TrainOptions

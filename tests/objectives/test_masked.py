@@ -1,6 +1,6 @@
 """Objectives on given predictions: published losses token by token, prompts, packing, and what a loss is divided by.
 
-`data_files/published_losses.safetensors` holds, from LLaDA's GUIDELINES.md and MDLM's code run on small random models,
+`tests/data_files/published_losses.safetensors` holds, from LLaDA's GUIDELINES.md and MDLM's code run on small random models,
 the cross-entropy of every token, the uniforms and times that were drawn, and the losses that came out.
 """
 
@@ -17,10 +17,12 @@ from unmask.layout import Whole
 from unmask.noise.draws import seeded
 from unmask.noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial
 from unmask.noise.tokens import Masking
-from unmask.objectives import MASKS, MaskedBound, NextToken, answer_sizes, places_of
+from unmask.objectives.masked import MASKS, MaskedBound
+from unmask.objectives.next_token import NextToken
+from unmask.objectives.objective import answer_sizes, places_of
 
 MASK = 310
-PUBLISHED = load_file(Path(__file__).parent / "data_files" / "published_losses.safetensors")
+PUBLISHED = load_file(Path(__file__).parents[1] / "data_files" / "published_losses.safetensors")
 
 
 @dataclass

@@ -1,0 +1,59 @@
+"""What is minimised, in nats: bounds on -log p(text), or exactly it. One small class an objective.
+
+An objective takes the denoiser, a batch and a source of randomness, and returns a sum and the number of tokens it
+speaks of; the training loop divides, and never learns which objective it runs. Time is the mask: prompts and padding
+are simply not `scored`, keep time 0, are shown as they are, and cost nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..data.packing import Batch
+from ..denoiser import Denoiser
+from ..models.attention import Places
+from ..noise.draws import FromGenerator
+
+
+@dataclass(frozen=True)
+class Loss:
+    """total: differentiable sum, nats; count: scored tokens (or answers) it is to be divided by."""
+
+    total: Tensor
+    count: int
+
+
+class Objective(Protocol):
+    def __call__(self, denoiser: Denoiser, batch: Batch, rng: FromGenerator) -> Loss: ...
+
+    def count(self, batch: Batch) -> int:
+        """What the loss of this batch is divided by, known before it is computed: accumulation sums it first."""
+        ...
+
+
+def places_of(batch: Batch) -> Places:
+    """Documents are left out where every row is a single one: attention then needs no mask."""
+    return Places(batch.positions, batch.documents if bool((batch.documents != 0).any()) else None)
+
+
+def cut(batch: Batch, rng: FromGenerator) -> Batch:
+    """The first tokens of every row, as many as a uniform draw from 1..L says."""
+    length = int(torch.randint(1, batch.tokens.shape[1] + 1, (), generator=rng.generator))
+    return Batch(*(part[:, :length] for part in (batch.tokens, batch.documents, batch.positions, batch.scored)))
+
+
+def spread(rows: int, rng: FromGenerator) -> Tensor:
+    """Levels (rows,) in (0, 1), one in each of `rows` equal strata, in order, all shifted by one uniform."""
+    shift = torch.rand(1, generator=rng.generator, dtype=torch.float64)
+    return (shift + torch.arange(rows, dtype=torch.float64) / rows) % 1
+
+
+def answer_sizes(batch: Batch) -> Tensor:
+    """Scored tokens of each document in each row: (B, most documents)."""
+    documents = batch.documents.clamp(min=0)
+    sizes = torch.zeros(len(documents), int(documents.max()) + 1, device=documents.device)
+    return sizes.scatter_add_(1, documents, batch.scored.float())
