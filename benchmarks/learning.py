@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", default="runs/learning")
     parser.add_argument("overrides", nargs="*", help="key=value, as for `unmask train`")
-    a = parser.parse_args()
+    a = parser.parse_intermixed_args()
     torch.set_num_threads(a.threads)
 
     out = Path(a.out) / f"{a.method}-{a.tokens}-{a.seed}"
