@@ -10,13 +10,15 @@ DTYPES = {"fp32": torch.float32, "float32": torch.float32, "bf16": torch.bfloat1
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """auto is the GPU if there is one. UserError where the named device does not exist."""
+    """auto is the GPU if there is one. UserError where the named device does not exist or is of no use here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"device: {name!r} is not a device; use auto, cpu, cuda or cuda:1") from error
+    if device.type not in ("cpu", "cuda"):  # decoding draws in float64, which MPS has not; meta holds no numbers
+        raise UserError(f"device: {name!r} is not supported; use auto, cpu, cuda or cuda:1")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device: {name!r} is not here (CUDA devices: {torch.cuda.device_count()}); use device=cpu")
     return device

@@ -183,15 +183,19 @@ def test_documents_can_stay_whole():
     assert sorted(found) == numbered([5, 5, 8, 2, 3])
 
 
-def test_a_document_too_long_to_stay_whole_is_an_error_or_truncated_and_counted():
-    store = store_of([5, 9])
-    with pytest.raises(UserError, match=r"length: 8 is shorter than 1 of 2 documents.*use 9 or more"):
-        make(store, keep_whole=True)
-    with pytest.raises(UserError, match="did you mean 'truncate'"):
-        make(store, keep_whole=True, too_long="trunc")
-    loader = make(store, keep_whole=True, too_long="truncate", batch=2)
-    assert loader.n_truncated == 1
-    assert sorted(tokens for tokens, _ in pieces(next(loader))) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9, 10, 11, 12]]
+def test_a_document_too_long_to_stay_whole_is_an_error_that_names_options_that_exist():
+    with pytest.raises(
+        UserError, match=r"length: 8 is shorter than 1 of 2 documents.*use 9 or more.*data\.whole=false"
+    ):
+        make(store_of([5, 9]), keep_whole=True)
+
+
+def test_a_sample_of_windows_is_spread_over_the_whole_store():
+    store = store_of([1000])
+    every = [row for batch in windows(store, 10) for row in batch.tokens.tolist()]
+    some = [row for batch in windows(store, 10, batch=3, most=7) for row in batch.tokens.tolist()]
+    assert [every.index(row) for row in some] == [7, 21, 35, 50, 64, 78, 92]
+    assert [row for batch in windows(store, 10, most=500) for row in batch.tokens.tolist()] == every
 
 
 def test_without_packing_each_row_is_one_piece():

@@ -87,6 +87,14 @@ def test_a_missing_file_is_named_at_once_with_the_nearest(tmp_path):
     fails("is missing or empty", tmp_path / "nowhere" / "a.txt")
 
 
+def test_a_hint_lists_a_few_names_not_a_folder(tmp_path):
+    for i in range(60):
+        (tmp_path / f"chapter-{i:02d}.md").write_text("x")
+    said = fails("and 56 more", tmp_path / "zzzzz.q")
+    assert "chapter-03.md" in said
+    assert "chapter-04.md" not in said
+
+
 def test_nothing_to_read(tmp_path):
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "none").mkdir()

@@ -190,3 +190,33 @@ def test_a_folder_with_code_is_not_run(byte, tmp_path):
     with pytest.raises(UserError, match="cannot load"):
         load_tokenizer(tmp_path)
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["naïve 😀 <|im_start|>x", "a\r\n\x00", "日本語"])
+def test_bytes_are_counted_however_tokens_are_cut(tokenizer, text):
+    ids = tokenizer.encode_plain(text)
+    for cut in range(len(ids) + 1):
+        assert tokenizer.byte_count(ids[:cut]) + tokenizer.byte_count(ids[cut:]) == n_bytes(text)
+    assert tokenizer.byte_count([tokenizer.eos_id, tokenizer.mask_id]) == 0
+
+
+def test_half_a_character_is_refused_in_a_sentence(tokenizer):
+    for encode in (tokenizer.encode, tokenizer.encode_plain, lambda text: list(tokenizer.documents([text]))):
+        with pytest.raises(UserError, match=r"character 2 is half of one \('\\ud800'"):
+            encode("ab\ud800c")
+
+
+BROKEN = ["[]", "null", '{"a":', ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [(name, text) for name in ("tokenizer.json", "tokenizer_config.json") for text in BROKEN]
+    + [("tokenizer.json", "{}"), ("tokenizer.json", '{"version": "1.0"}')],
+)
+def test_a_damaged_tokenizer_is_one_sentence(byte, tmp_path, name, content):
+    byte.save(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=r"tokenizer") as caught:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -40,8 +40,8 @@ def _found(spec: str, files: list[Path], lack: str) -> list[Path]:
 def _near(path: Path) -> str:
     """What the user may have meant: a name in the same folder, or a form of source that is not a path."""
     folder = path.parent
-    names = sorted(child.name for child in folder.iterdir())[:50] if folder.is_dir() else []
-    hint = nearest(path.name, names) if names else f"the folder {str(folder)!r} is missing or empty"
+    names = [child.name for child in folder.iterdir()] if folder.is_dir() else []
+    hint = nearest(path.name, names, most=4) if names else f"the folder {str(folder)!r} is missing or empty"
     return f"{hint} (a dataset on the Hugging Face hub is written hf:NAME)"
 
 

@@ -87,8 +87,7 @@ class Loader(_RowLoader):
     """Endless shuffled batches of a store; every batch has exactly `batch` rows and may span two epochs.
 
     Within an epoch each token comes once. Longer documents are cut at a random phase; pack puts short pieces together
-    (False: one piece a row). keep_whole never cuts: a longer document is an error, or loses its end where too_long is
-    "truncate" (n_truncated counts these). Raises UserError on an empty store."""
+    (False: one piece a row). keep_whole never cuts: a longer document is an error. Raises UserError on an empty store."""
 
     def __init__(
         self,
@@ -102,7 +101,6 @@ class Loader(_RowLoader):
         pad_id: int,
         pack: bool = True,
         keep_whole: bool = False,
-        too_long: str = "error",
     ) -> None:
         super().__init__(
             length=length, batch=batch, seed=seed, rank=rank, world=world, pad_id=pad_id, pack=pack,
@@ -111,8 +109,7 @@ class Loader(_RowLoader):
         if not store.n_tokens:
             raise UserError("data: the corpus holds no tokens; name a source with a document that is not empty")
         if keep_whole:
-            check_whole(store, length, too_long)
-        self.n_truncated = int((store.lengths > length).sum()) if keep_whole else 0
+            check_whole(store, length)
         self.store = store
         self.epoch = 0
 
@@ -160,7 +157,6 @@ class StreamLoader(_RowLoader):
         pad_id: int,
         pack: bool = True,
         keep_whole: bool = False,
-        too_long: str = "error",
         buffer: int = 2048,
     ) -> None:
         super().__init__(
@@ -169,8 +165,7 @@ class StreamLoader(_RowLoader):
         )  # fmt: skip
         if buffer < 1:
             raise UserError(f"buffer: {buffer} is not possible; use 1 document or more")
-        self.buffer, self.too_long = buffer, too_long
-        self.n_truncated = 0
+        self.buffer = buffer
         self.epoch = 0
         self._documents, self._taken, self._any_tokens = 0, 0, False
         self._open_stream = open_stream
@@ -187,8 +182,7 @@ class StreamLoader(_RowLoader):
         store = TokenStore.from_documents(taken)
         self._any_tokens |= store.n_tokens > 0
         if self.keep_whole:
-            check_whole(store, self.length, self.too_long)
-            self.n_truncated += int((store.lengths > self.length).sum())
+            check_whole(store, self.length)
         return store, self._lay_out(store, self.epoch, self._documents)
 
     def _rewind(self) -> None:
@@ -213,15 +207,19 @@ class StreamLoader(_RowLoader):
         self._stream, self._part = None, None
 
 
-def windows(store: TokenStore | Iterable[int], length: int, *, batch: int = 1, pad_id: int = 0) -> Iterator[Batch]:
+def windows(
+    store: TokenStore | Iterable[int], length: int, *, batch: int = 1, pad_id: int = 0, most: int | None = None
+) -> Iterator[Batch]:
     """All tokens once, in order, as contiguous rows: only the last row is padded, the last batch may have fewer rows.
 
-    A list of ids counts as one document; the documents of a store keep their own ids and positions in a row."""
+    A list of ids counts as one document; the documents of a store keep their own ids and positions in a row.
+    most: so many rows, spread evenly over the whole store, where it has more."""
     if not isinstance(store, TokenStore):
         store = TokenStore.from_documents([list(store)])
     edges = np.union1d(store.offsets, np.arange(0, store.n_tokens, length))
     starts, lengths = edges[:-1], np.diff(edges)
     n_rows = -(-store.n_tokens // length)
     plan = group(starts, lengths, starts // length, n_rows)
-    for begin in range(0, n_rows, batch):
-        yield assemble(store, plan, np.arange(begin, min(begin + batch, n_rows)), length, pad_id)
+    chosen = np.arange(n_rows) if most is None or most >= n_rows else (2 * np.arange(most) + 1) * n_rows // (2 * most)
+    for begin in range(0, len(chosen), batch):
+        yield assemble(store, plan, chosen[begin : begin + batch], length, pad_id)

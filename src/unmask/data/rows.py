@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from unmask.data.store import TokenStore
-from unmask.errors import UserError, nearest
+from unmask.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -76,28 +75,15 @@ def cut(store: TokenStore, length: int, rng: np.random.Generator) -> tuple[np.nd
     return np.repeat(store.offsets[:-1], counts) + begin, end - begin
 
 
-def _refuse(store: TokenStore, length: int) -> None:
+def check_whole(store: TokenStore, length: int) -> None:
+    """Raise UserError where a document is longer than a row and so cannot stay whole."""
     longest = int(store.lengths.max(initial=0))
     if longest > length:
         n_long = int((store.lengths > length).sum())
         raise UserError(
             f"length: {length} is shorter than {n_long} of {store.n_documents} documents that must stay whole; "
-            f"use {longest} or more, or cut them with too_long='truncate'"
+            f"use {longest} or more, or let them be cut (data.whole=false)"
         )
-
-
-def _allow(store: TokenStore, length: int) -> None:
-    """Longer documents keep their first tokens; Loader.n_truncated says how many they are."""
-
-
-TOO_LONG: dict[str, Callable[[TokenStore, int], None]] = {"error": _refuse, "truncate": _allow}
-
-
-def check_whole(store: TokenStore, length: int, too_long: str) -> None:
-    """Raise UserError where a document cannot stay whole and too_long forbids truncating it."""
-    if too_long not in TOO_LONG:
-        raise UserError(f"too_long: {too_long!r} is not a choice; {nearest(too_long, TOO_LONG)}")
-    TOO_LONG[too_long](store, length)
 
 
 def fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
@@ -130,7 +116,7 @@ def make_plan(
 ) -> Plan:
     """A random layout of the whole store: which pieces share a row, and the order of the rows, depend on rng."""
     if keep_whole:
-        starts, lengths = store.offsets[:-1], np.minimum(store.lengths, length)
+        starts, lengths = store.offsets[:-1], store.lengths
     else:
         starts, lengths = cut(store, length, rng)
     mixed = rng.permutation(len(starts))

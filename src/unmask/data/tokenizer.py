@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unmask.errors import UserError
+from unmask.folder import read_json
 
 if TYPE_CHECKING:  # importing transformers takes seconds, so nothing at module level does
     import tokenizers
@@ -48,6 +48,7 @@ class Tokenizer:
         self.special_ids = _special_ids(backend)
         chats = TURN in known and TURN_END in known
         self.turn_ids: tuple[int, int] | None = (known[TURN], known[TURN_END]) if chats else None
+        self._byte_level = _is_byte_level(backend)
         self._hidden = {self.mask_id, self.eos_id, self.pad_id}
         self._pieces: dict[int, str] = {}
 
@@ -57,18 +58,18 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids with nothing added at the ends. Special markers written in the text become their tokens."""
-        return list(self.backend.encode(text, add_special_tokens=False))
+        return list(self.backend.encode(_whole(text), add_special_tokens=False))
 
     def encode_plain(self, text: str) -> list[int]:
         """Ids in which markers such as ``<|mask|>`` are ordinary characters: for content that is only data."""
-        return list(self.backend(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        return list(self.backend(_whole(text), add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def documents(self, texts: Iterable[str], *, eos: bool = True, batch: int = 64) -> Iterator[list[int]]:
         """One list of ids a text, ended with eos. Markers in a text are ordinary characters, so that no corpus,
         not even this package's own source, can put a mask into the training data."""
         end = [self.eos_id] if eos else []
         iterator = iter(texts)
-        while chunk := list(itertools.islice(iterator, batch)):
+        while chunk := [_whole(text) for text in itertools.islice(iterator, batch)]:
             rows = self.backend(
                 chunk, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
             )["input_ids"]
@@ -78,6 +79,17 @@ class Tokenizer:
         """Text without special tokens; bytes that are not UTF-8 and ids outside the vocabulary never raise."""
         kept = [int(i) for i in ids if int(i) not in self._hidden and 0 <= int(i) < self._size]
         return str(self.backend.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def byte_count(self, ids: Iterable[int]) -> int:
+        """UTF-8 bytes that these tokens stand for, special tokens none. Exact for byte-level tokenizers wherever a
+        stretch is cut; with others, a character cut in two counts as it is decoded."""
+        ids = list(ids)
+        if not self._byte_level:
+            return n_bytes(self.decode(ids))
+        added = self.backend.added_tokens_decoder  # spelt as they are, all else in the byte alphabet: a letter a byte
+        plain = self.backend.convert_ids_to_tokens([i for i in ids if i not in added])
+        own = (n_bytes(added[i].content) for i in ids if i in added and i not in self.special_ids)
+        return sum(map(len, plain)) + sum(own)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """One displayable string a token, special tokens by name; a part of a character shows as U+FFFD."""
@@ -106,6 +118,25 @@ class Tokenizer:
         """Write tokenizer.json and its configuration, as any Hugging Face program reads them."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.backend.save_pretrained(str(folder))
+
+
+def _whole(text: str) -> str:
+    """The text, if it is one: half a surrogate pair (from a damaged file name, argument or JSON) is no character."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        raise UserError(
+            f"text: character {error.start} is half of one ({half}, a lone surrogate); remove it"
+        ) from error
+    return text
+
+
+def _is_byte_level(backend: PreTrainedTokenizerBase) -> bool:
+    from tokenizers import decoders
+
+    core = getattr(backend, "backend_tokenizer", None)
+    return core is not None and isinstance(core.decoder, decoders.ByteLevel)
 
 
 def _special_ids(backend: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -203,7 +234,7 @@ def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
     loader = PreTrainedTokenizerFast if plain else AutoTokenizer
     try:
         backend = loader.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # damaged files raise whatever the reader stumbles over, bare Exception included
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"tokenizer: cannot load {name!r} ({reason}); "
@@ -215,7 +246,7 @@ def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
 def _is_plain(path: Path) -> bool:
     """Saved by a tokenizer without a class of its own."""
     plain = {"PreTrainedTokenizerFast", "TokenizersBackend"}
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("tokenizer_class") in plain
+    return path.is_file() and read_json(path).get("tokenizer_class") in plain
 
 
 def _bytes_kind(texts: Iterable[str], vocab_size: int) -> Tokenizer:

@@ -103,7 +103,7 @@ def _sibling(missing: Path) -> str:
             f"{str(parent)!r} does not exist either; name a saved model's folder, or owner/name on the Hugging Face hub"
         )
     names = [p.name for p in parent.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    return nearest(missing.name, names) if names else f"{str(parent)!r} holds no folders"
+    return nearest(missing.name, names, most=4) if names else f"{str(parent)!r} holds no folders"
 
 
 def _download(hub_id: str) -> Path:
