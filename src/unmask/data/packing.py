@@ -87,7 +87,7 @@ class Loader(_RowLoader):
     """Endless shuffled batches of a store; every batch has exactly `batch` rows and may span two epochs.
 
     Within an epoch each token comes once. Longer documents are cut at a random phase; pack puts short pieces together
-    (False: one piece a row). keep_whole never cuts: a longer document is an error. Raises UserError on an empty store."""
+    (False: one piece a row). keep_whole never cuts: a longer document is an error, as is an empty store."""
 
     def __init__(
         self,
