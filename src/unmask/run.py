@@ -176,6 +176,7 @@ def _fresh(recipe: Recipe, vocab: int) -> Transformer:
     if wanted and wanted < vocab:
         raise UserError(f"model.vocab: {wanted} is smaller than the tokenizer's {vocab}; raise it, or leave it out")
     config = recipe.model.model_copy(update={"vocab": wanted or vocab, "context": recipe.length})
+    config = recipe.build_method().shape(config)
     return Transformer(config).initialise(torch.Generator().manual_seed(recipe.seed))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..decoding.settings import FORWARD, Decoding
 from ..denoiser import Denoiser
 from ..denoiser import NextToken as ReadsNext
 from ..evaluation.likelihood import Estimator, Exact
@@ -11,12 +12,12 @@ from ..layout import Blocks
 from ..models.transformer import Transformer
 from ..noise.tokens import Masking
 from ..objectives.next_token import NextToken
-from .method import Symbols
+from .method import Method, Symbols
 
 
 @dataclass(frozen=True)
-class Autoregressive:
-    def process(self, symbols: Symbols) -> Masking:
+class Autoregressive(Method):
+    def process(self, symbols: Symbols, network: Transformer | None = None) -> Masking:
         """Text not yet written is masked; the rule hides it from what is written."""
         return Masking.over(symbols.vocab, symbols.mask_id)
 
@@ -32,3 +33,6 @@ class Autoregressive:
 
     def estimator(self, draws: int) -> Estimator:
         return Exact()
+
+    def decoding(self) -> Decoding:
+        return Decoding(rule=FORWARD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..decoding.settings import Decoding
 from ..denoiser import Denoiser
 from ..evaluation.likelihood import Estimator, FixedCount
 from ..layout import Whole
@@ -12,17 +13,17 @@ from ..models.transformer import Transformer
 from ..noise.schedule import Linear, Schedule
 from ..noise.tokens import Masking
 from ..objectives.masked import MaskedBound
-from .method import Symbols
+from .method import Method, Symbols
 
 
 @dataclass(frozen=True)
-class Masked:
+class Masked(Method):
     schedule: Schedule = Linear()
     masks: Literal["independent", "counted"] = "counted"
     per: Literal["token", "answer"] = "answer"
     short: float = 0.0
 
-    def process(self, symbols: Symbols) -> Masking:
+    def process(self, symbols: Symbols, network: Transformer | None = None) -> Masking:
         return Masking.over(symbols.vocab, symbols.mask_id, self.schedule)
 
     def denoiser(self, network: Transformer, symbols: Symbols) -> Denoiser:
@@ -36,3 +37,6 @@ class Masked:
 
     def estimator(self, draws: int) -> Estimator:
         return FixedCount(draws=draws)
+
+    def decoding(self) -> Decoding:
+        return Decoding(rule="confidence")

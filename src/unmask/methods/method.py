@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..decoding.settings import Decoding
 from ..denoiser import Denoiser
 from ..evaluation.likelihood import Estimator
+from ..models.config import ModelConfig
 from ..models.transformer import Transformer
 from ..noise.process import Process
 from ..objectives.objective import Objective
@@ -24,8 +26,14 @@ class Symbols:
 
 
 class Method(Protocol):
-    def process(self, symbols: Symbols) -> Process:
-        """The noise that generation undoes."""
+    """Inherit from it, and what a method has no opinion on is as here."""
+
+    def shape(self, config: ModelConfig) -> ModelConfig:
+        """The network to train: the one asked for, with what this method cannot do without switched on."""
+        return config
+
+    def process(self, symbols: Symbols, network: Transformer | None = None) -> Process:
+        """The noise that generation undoes. network: for noise on what the network has learnt, its embeddings."""
         ...
 
     def denoiser(self, network: Transformer, symbols: Symbols) -> Denoiser: ...
@@ -38,4 +46,8 @@ class Method(Protocol):
 
     def estimator(self, draws: int) -> Estimator:
         """How this method's likelihood is measured, with `draws` network passes a row where one is not enough."""
+        ...
+
+    def decoding(self) -> Decoding:
+        """How a model of this method is written with unless the user says otherwise: rule, block, cache, ..."""
         ...
