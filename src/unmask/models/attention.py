@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .strips import STRIP, Strip, attend_by_strips, in_strips
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,41 @@ class Causal:
 
 @dataclass(frozen=True)
 class BlockCausal:
-    """Every token sees its own block and the blocks before it; blocks are aligned to absolute positions."""
+    """Every token sees its own block and the blocks before it; blocks are aligned to absolute positions.
+
+    Where a text is fed twice, noisy and clean, a noisy token sees its own block noisy and the earlier ones clean, a
+    clean token sees clean ones only (BD3-LM, arXiv 2503.09573, section 3.2).
+    """
 
     size: int
 
     def __call__(self, q: Places, k: Places) -> Tensor | None:
-        return k.position // self.size <= q.position // self.size
+        mine, theirs = q.position // self.size, k.position // self.size
+        if q.clean is None or k.clean is None:
+            return theirs <= mine
+        return torch.where(k.clean, (theirs < mine) | (q.clean & (theirs == mine)), ~q.clean & (theirs == mine))
 
 
 Rule = Everything | Causal | BlockCausal | Callable[[Places, Places], Tensor | None]
+
+
+def block_size(rule: Rule) -> int | None:
+    """The size of the blocks that a rule never looks beyond, aligned to absolute positions; None: it may look ahead."""
+    if isinstance(rule, Causal):
+        return 1
+    return rule.size if isinstance(rule, BlockCausal) else None
+
+
+class Sight(Protocol):
+    """What one layer's queries see: the tokens beside them (Visibility), or slots of a cache too."""
+
+    def only(self, index: Tensor) -> Sight:
+        """The same keys seen from the queries at index (B, K)."""
+        ...
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention: q (B, Lq, H, D) after RoPE, k and v (B, L, Hkv, D) of the tokens beside them -> (B, Lq, H D)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -77,20 +105,41 @@ class Visibility:
     @cached_property
     def dense(self) -> Tensor | None:
         """(B, 1, Lq, Lk) bool, True where seen; None where nothing is hidden."""
-        q, k = self.queries.map(lambda x: x[:, :, None]), self.keys.map(lambda x: x[:, None, :])
+        return self._seen_from(slice(None))
+
+    @cached_property
+    def strips(self) -> list[Strip] | None:
+        """What `dense` says, without the keys that a strip of queries does not see; None where nothing is hidden."""
+        if self._seen_from(slice(0, 1)) is None:
+            return None
+        return in_strips(self.queries.position.shape[1], lambda some: cast(Tensor, self._seen_from(some)))
+
+    def _seen_from(self, some: slice) -> Tensor | None:
+        """What some of the queries see: (B, 1, Q, Lk) bool, or (1, 1, Q, Lk) where all rows are alike."""
+        q, k = (p.map(lambda x: x[:1]) if self._alike else p for p in (self.queries, self.keys))
+        q, k = q.map(lambda x: x[:, some, None]), k.map(lambda x: x[:, None, :])
         seen = self.rule(q, k)
         if q.document is not None and k.document is not None:
             own = q.document == k.document
             seen = own if seen is None else seen & own
         return None if seen is None else seen[:, None]
 
+    @cached_property
+    def _alike(self) -> bool:
+        """Whether every row has the same places."""
+        parts = [x for p in (self.queries, self.keys) for x in (p.position, p.document, p.clean) if x is not None]
+        return all(bool((x == x[:1]).all()) for x in parts)
+
     @property
     def plainly_causal(self) -> bool:
         return self.same and isinstance(self.rule, Causal) and self.keys.document is None
 
     def only(self, index: Tensor) -> Visibility:
-        """The same keys seen from the queries at index (B, K)."""
         return Visibility(self.rule, self.queries.map(lambda x: x.gather(1, index)), self.keys, same=False)
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mixed = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), self)
+        return mixed.transpose(1, 2).flatten(2)
 
     @cached_property
     def flex(self) -> Any:
@@ -117,7 +166,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, see: Visibility) -> Tensor:
     hides = not isinstance(see.rule, Everything) or see.keys.document is not None
     if q.is_cuda and hides and q.shape[2] >= 128:
         return _flex()(q, k, v, block_mask=see.flex, enable_gqa=grouped)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=see.dense, enable_gqa=grouped)
+    if not q.is_cuda and q.shape[2] >= 2 * STRIP and see.strips is not None:
+        return attend_by_strips(q, k, v, see.strips)
+    return attend_where(q, k, v, see.dense)
+
+
+def attend_where(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
+    """The same with seen (B or 1, 1, Lq, Lk) bool; None where every key is."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=q.shape[1] != k.shape[1])
 
 
 _compiled: list[Callable[..., Tensor]] = []

@@ -1,0 +1,181 @@
+"""Keys and values that outlive a pass, in slots addressed by absolute position. Knows no policy: who is fed is said.
+
+A pass feeds N tokens of B rows, as many of each row as it likes, packed without padding. Every layer writes their keys
+(after RoPE) and values into their slots and lets them attend to all filled slots that the rule lets them see. Memory is
+2 x layers x B x Hkv x S x D numbers, linear in the slots; nothing of it is copied from pass to pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .attention import Places, Rule, Sight, Visibility, attend_where
+
+
+class Cache:
+    """B rows of S slots. filled (B, S) bool: slots that hold something; a slot is written when its position is fed."""
+
+    def __init__(
+        self, layers: int, rows: int, slots: int, heads: int, width: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """heads: key/value heads; width: of one head."""
+        shape = (rows, heads, slots, width)
+        # zeros: what is hidden is multiplied by zero, and zero times garbage may be nan
+        self.layers = [Slots(*(torch.zeros(shape, dtype=dtype, device=device) for _ in "kv")) for _ in range(layers)]
+        self.filled = torch.zeros(rows, slots, dtype=torch.bool, device=device)
+
+    @property
+    def slots(self) -> int:
+        return self.filled.shape[1]
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(part.nbytes for layer in self.layers for part in (layer.keys, layer.values))
+
+    def open(self, rule: Rule, position: Tensor, feed: Tensor) -> list[Sight]:
+        """Begin a pass: position (B, L) int64 of its tokens, feed (B, L) bool those that go through the network ->
+        what each layer's queries see. The slots count as filled from here on."""
+        assert not torch.is_grad_enabled(), "a cache keeps no gradients: open it under no_grad or inference_mode"
+        assert len(feed) == len(self.filled), f"{len(feed)} rows, a cache of {len(self.filled)}"
+        fed = Fed.of(feed, position)
+        assert bool((fed.position < self.slots).all()), f"position {int(position.max())} in a cache of {self.slots}"
+        self.filled[fed.row, fed.position] = True
+        queries = Queries(fed.row, fed.position, rule, self.filled)
+        return [Kept(layer, fed, queries) for layer in self.layers]
+
+    def only(self, index: Tensor) -> None:
+        """Keep the rows at index, in that order."""
+        self.filled = self.filled[index]
+        for layer in self.layers:  # one after the other: the peak is one layer above what is kept
+            layer.keys, layer.values = layer.keys[index], layer.values[index]
+
+    def truncate(self, lengths: Tensor) -> None:
+        """Forget every slot from lengths (B,) on: what speculation wrote there was rejected."""
+        self.filled &= torch.arange(self.slots, device=lengths.device) < lengths[:, None]
+
+    def forget(self, where: Tensor) -> None:
+        """Forget the slots at where (B, S) bool."""
+        self.filled &= ~where
+
+
+@dataclass
+class Slots:
+    """One layer's keys and values, (B, Hkv, S, D)."""
+
+    keys: Tensor
+    values: Tensor
+
+    def write(self, k: Tensor, v: Tensor, fed: Fed) -> None:
+        """k and v (N, Hkv, D) into the slots of what is fed."""
+        rows = len(self.keys)
+        for store, new in ((self.keys, k), (self.values, v)):
+            if fed.span is not None:
+                store[:, :, fed.span] = new.unflatten(0, (rows, -1)).transpose(1, 2)
+            else:
+                store[fed.row, :, fed.position] = new.to(store.dtype)
+
+
+@dataclass(frozen=True)
+class Fed:
+    """N tokens in row order: row and position (N,) int64. span: their slots, where all rows feed the same stretch."""
+
+    row: Tensor
+    position: Tensor
+    span: slice | None
+
+    @classmethod
+    def of(cls, feed: Tensor, position: Tensor) -> Fed:
+        row, position = feed.nonzero()[:, 0], position[feed]
+        return cls(row, position, _stretch(position, len(feed)))
+
+
+def _stretch(position: Tensor, rows: int) -> slice | None:
+    """The one range that every row feeds, if there is one."""
+    if not len(position) or len(position) % rows:
+        return None
+    each = position.view(rows, -1)
+    start, width = int(each[0, 0]), each.shape[1]
+    same = bool((each == torch.arange(start, start + width, device=each.device)).all())
+    return slice(start, start + width) if same else None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One layer's sight in a pass with a cache."""
+
+    slots: Slots
+    fed: Fed
+    queries: Queries
+
+    def only(self, index: Tensor) -> Sight:
+        return replace(self, queries=self.queries.only(index[0]))
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The batch is packed into one row: q (1, Nq, H, D), k and v (1, N, Hkv, D) -> (1, Nq, H D)."""
+        self.slots.write(k[0], v[0], self.fed)
+        return self.queries.mix(q[0], self.slots)[None]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring rows that ask equally many queries: one attention call, on views of the slots."""
+
+    rows: slice
+    queries: slice
+    extent: int  # slots they look at: up to the last that is filled
+    seen: Tensor | None  # (rows, 1, queries of a row, extent) bool; None where every slot is seen
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Who asks: row and position (Nq,) in row order; filled (B, S): the slots there are to see."""
+
+    row: Tensor
+    position: Tensor
+    rule: Rule
+    filled: Tensor
+
+    def only(self, index: Tensor) -> Queries:
+        return replace(self, row=self.row[index], position=self.position[index])
+
+    def mix(self, q: Tensor, slots: Slots) -> Tensor:
+        """q (Nq, H, D) -> (Nq, H D)."""
+        parts = [self._attend(q[group.queries], slots, group) for group in self.groups]
+        return torch.cat(parts) if parts else q.flatten(1)
+
+    @staticmethod
+    def _attend(q: Tensor, slots: Slots, group: Group) -> Tensor:
+        keys, values = (part[group.rows, :, : group.extent] for part in (slots.keys, slots.values))
+        asked = q.unflatten(0, (len(keys), -1)).transpose(1, 2)  # (rows, H, queries of a row, D)
+        mixed = attend_where(asked, keys, values, group.seen)
+        return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
+
+    @cached_property
+    def groups(self) -> Sequence[Group]:
+        """Made once a pass and shared by its layers. Rows that feed equally much, as most passes do, are one group."""
+        here = self.row.bincount(minlength=len(self.filled))
+        sizes, spans = here.unique_consecutive(return_counts=True)
+        slot = torch.arange(self.filled.shape[1], device=self.filled.device)
+        extents = torch.where(self.filled, slot + 1, 0).amax(1).tolist()
+        groups, row, start = [], 0, 0
+        for size, span in zip(sizes.tolist(), spans.tolist()):
+            rows, queries = slice(row, row + span), slice(start, start + size * span)
+            if size:
+                extent = max(extents[rows])
+                groups.append(Group(rows, queries, extent, self._seen(rows, queries, extent)))
+            row, start = rows.stop, queries.stop
+        return groups
+
+    def _seen(self, rows: slice, queries: slice, extent: int) -> Tensor | None:
+        filled = self.filled[rows, :extent]
+        position = self.position[queries].view(len(filled), -1)
+        keys = Places(torch.arange(extent, device=filled.device).expand(filled.shape), filled.long() - 1)
+        full = bool(filled.all())
+        asking = Places(position, None if full else torch.zeros_like(position))
+        seen = Visibility(self.rule, asking, keys, same=False).dense
+        return None if seen is None or bool(seen.all()) else seen
