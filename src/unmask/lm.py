@@ -15,11 +15,12 @@ from .data.packing import Batch, windows
 from .data.tokenizer import Tokenizer, load_tokenizer, n_bytes
 from .decoding.canvas import Row
 from .decoding.sampler import Counts, Decoded, Observer, decode
-from .decoding.settings import Decoding, autoregressive
+from .decoding.settings import Decoding, one_sided
 from .denoiser import Denoiser
 from .device import pick_device, pick_dtype
 from .errors import UserError, nearest
 from .evaluation.likelihood import Score, score_batches
+from .evaluation.subject import Subject
 from .methods.method import Method
 from .models.checkpoint import load_model, save_model
 from .noise.process import Process
@@ -182,15 +183,21 @@ class LanguageModel:
     # -- small things
 
     @property
+    def subject(self) -> Subject:
+        """The model as the tests of `evaluation` ask it."""
+        return Subject(self.denoiser, self._process, self.tokenizer, self._settings({}))
+
+    @property
     def _process(self) -> Process:
-        return self.method.process(self.symbols)
+        return self.method.process(self.symbols, self.denoiser.network)
 
     @property
     def _one_sided(self) -> bool:
-        return autoregressive(self.denoiser)
+        return one_sided(self.denoiser)
 
     def _settings(self, fields: dict[str, Any]) -> Decoding:
-        return Decoding(**({"eos_id": self.tokenizer.eos_id} | fields))
+        """The method's own way of writing, with what the user says on top."""
+        return replace(self.method.decoding(), **({"eos_id": self.tokenizer.eos_id} | fields))
 
     def _fits(self, length: int, what: str) -> None:
         if length > self.context:

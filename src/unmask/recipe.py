@@ -6,18 +6,17 @@ the tables may be `package.module:Class`, so that your own schedule or method ne
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from . import components
 from .errors import UserError, nearest
 from .methods.autoregressive import Autoregressive
+from .methods.block import Block
 from .methods.masked import Masked
 from .methods.method import Method
 from .models.config import ModelConfig
@@ -25,7 +24,7 @@ from .noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial
 from .training.optim import AdamWPlan, MuonPlan, Plan
 from .training.options import TrainOptions
 
-METHODS: dict[str, type] = {"masked": Masked, "autoregressive": Autoregressive}
+METHODS: dict[str, type] = {"masked": Masked, "autoregressive": Autoregressive, "block": Block}
 SCHEDULES: dict[str, type] = {
     "linear": Linear,
     "cosine": Cosine,
@@ -39,58 +38,9 @@ PARTS = {"schedule": SCHEDULES}  # options of a component that are components th
 Spec = dict[str, Any]
 
 
-def build(table: Mapping[str, type], spec: Spec, field: str, imports: bool = True) -> Any:
-    """`{kind: name, **options}` -> the object, with every option checked by name; UserError says what is wrong.
-
-    imports: whether a kind may be `package.module:Class`. In a recipe that the user wrote, yes; in the config of a
-    model that came from somewhere, no: it would run whatever it names.
-    """
-    options = dict(spec)
-    kind = options.pop("kind", None)
-    maker = _maker(table, kind, field, imports)
-    known = {f.name for f in dataclasses.fields(maker)} if dataclasses.is_dataclass(maker) else set(options)
-    hints = typing.get_type_hints(maker)
-    for name, value in options.items():
-        if name not in known:
-            raise UserError(f"{field}.{name}: {kind} has no such option; {nearest(name, known or {'kind'})}")
-        if name in PARTS:
-            inner = {"kind": value} if isinstance(value, str) else value
-            options[name] = build(PARTS[name], inner, f"{field}.{name}", imports)
-        elif name in hints:
-            options[name] = _checked(hints[name], value, f"{field}.{name}")
-    try:
-        return maker(**options)
-    except UserError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{field}: {error}") from error
-
-
-def _checked(hint: Any, value: Any, field: str) -> Any:
-    """The value as the type that the component's field declares; YAML reads 2e-3 as text, a list as no tuple."""
-    try:
-        return TypeAdapter(hint).validate_python(value)
-    except ValidationError as error:
-        raise UserError(f"{field}={value!r}: {error.errors()[0]['msg'].lower()}") from error
-
-
-def _maker(table: Mapping[str, type], kind: Any, field: str, imports: bool) -> type:
-    if not isinstance(kind, str):
-        raise UserError(f"{field}.kind: {kind!r} is not a name; choose one of {', '.join(sorted(table))}")
-    if kind in table:
-        return table[kind]
-    module, colon, name = kind.partition(":")
-    if not colon:
-        raise UserError(f"{field}.kind: {kind!r} is unknown; {nearest(kind, table)}")
-    if not imports:
-        raise UserError(f"{field}.kind: the saved model names code outside unmask, {kind!r}; load it with trust=True")
-    try:
-        found: type = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"{field}.kind: {kind!r} cannot be imported ({error}); write package.module:Class") from error
-    if not dataclasses.is_dataclass(found):
-        raise UserError(f"{field}.kind: {kind!r} is not a dataclass; name a class whose fields are its options")
-    return found
+def build(table: components.Table, spec: Spec, field: str, imports: bool = True) -> Any:
+    """`components.build` with the parts that components of a recipe have."""
+    return components.build(table, spec, field, imports, parts=PARTS)
 
 
 class _Part(BaseModel):

@@ -52,7 +52,7 @@ class WriteOptions(Options):
     gap_tokens: int = Field(default=16, gt=0, description="of a <gap> that does not say")
     steps: int | None = Field(default=None, gt=0, description="default one a token")
     block: int | None = Field(default=None, gt=0, description="tokens written together; default all")
-    rule: str | None = None
+    rule: str | dict[str, Any] | None = Field(default=None, description="a name, or {kind: name, option: value}")
     threshold: float | None = None
     temperature: float = Field(default=0.0, ge=0)
     top_p: float = 1.0
@@ -60,8 +60,9 @@ class WriteOptions(Options):
     suppress_eos: bool | None = None
 
     def decoding(self) -> dict[str, Any]:
+        """What the user has said, and no more: the model's own way of writing fills in the rest."""
         own = set(Options.model_fields) | {"max_tokens", "gap_tokens"}
-        return {"seed": self.seed} | {k: v for k, v in self.model_dump().items() if k not in own}
+        return {"seed": self.seed} | {k: v for k, v in self.model_dump(exclude_unset=True).items() if k not in own}
 
 
 class ScoreOptions(Options):

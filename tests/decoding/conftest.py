@@ -38,7 +38,7 @@ class Oracle(nn.Module):
         self.texts = torch.tensor(list(itertools.product(range(tokens), repeat=length)))
         rng = torch.Generator().manual_seed(seed)
         self.joint = torch.softmax(1.5 * torch.randn(len(self.texts), generator=rng).double(), 0)
-        self.head, self.network = CleanLogits(), SimpleNamespace(time=object())
+        self.head, self.rule, self.network = CleanLogits(), Whole().rule, SimpleNamespace(time=object())
         self.banned = torch.tensor([tokens])
 
     def forward(self, x: Tensor, t: Tensor, *, places: Places, where: Tensor) -> Answer:

@@ -13,6 +13,7 @@ from unmask.decoding.canvas import Row
 from unmask.decoding.sampler import Decoded, decode
 from unmask.decoding.settings import Decoding
 from unmask.denoiser import CleanLogits
+from unmask.layout import Whole
 from unmask.noise.tokens import Masking
 
 EOS, VOCAB = 3, 13
@@ -28,8 +29,8 @@ class Script(nn.Module):
         spare = torch.full((len(text), VOCAB), 1.0).scatter(1, torch.tensor(text)[:, None], 0.0)
         spare[:, MASK] = 0
         self.logp = (p * wanted + (1 - p) * spare / spare.sum(1, keepdim=True)).log()
-        self.head, self.network, self.vocab = CleanLogits(), SimpleNamespace(time=None), VOCAB
-        self.banned, self.widths = torch.tensor([MASK]), []
+        self.head, self.rule, self.network = CleanLogits(), Whole().rule, SimpleNamespace(time=None)
+        self.vocab, self.banned, self.widths = VOCAB, torch.tensor([MASK]), []
 
     def forward(self, x: Tensor, t: Tensor, *, places: object, where: Tensor) -> Answer:
         self.widths.append(int(where.sum()))

@@ -29,7 +29,7 @@ from unmask.noise.tokens import Masking
         ({"temperature": -0.1}, "temperature=-0.1 is not a number from 0 up"),
         ({"temperature": float("inf")}, "temperature=inf is not"),
         ({"temperature": float("nan")}, "temperature=nan is not"),
-        ({"rule": "confidense"}, "rule='confidense' is unknown; did you mean 'confidence'?"),
+        ({"rule": "confidense"}, "rule.kind: 'confidense' is unknown; did you mean 'confidence'?"),
         ({"rule": "ancestral", "threshold": 0.9}, "threshold: the ancestral rule"),
         ({"suppress_eos": True}, "suppress_eos: there is no end-of-text token"),
     ],

@@ -149,8 +149,8 @@ class _Run:
         asked = self.stepper.ask(tick)
         assert bool(asked.any(1).all()), "a pass for a row with nothing to write"
         prediction = self.sampler.denoiser(canvas.x, canvas.t, places=canvas.places, where=asked)
-        logits = without_end(prediction.logits(), self.settings.eos_id, self._endless(canvas, asked))
-        moved = canvas.after(self.stepper.move(self.sampler.process, tick, asked, logits))
+        values = without_end(self.stepper.read(prediction), self.settings.eos_id, self._endless(canvas, asked))
+        moved = canvas.after(self.stepper.move(self.sampler.process, tick, asked, values))
         moved = closed(moved, self.settings.eos_id).advanced()
         self._count(forwards=1, queries=canvas.x.numel(), seconds=time.perf_counter() - began)
         return moved

@@ -60,7 +60,7 @@ def left_to_right(asked: Asked) -> Tensor:
 
 LOOKING: dict[str, Rank] = {"confidence": confidence, "entropy": entropy, "margin": margin}
 BLIND: dict[str, Rank] = {"random": random, "left_to_right": left_to_right}  # need no prediction to rank
-RULES: dict[str, Rank] = LOOKING | BLIND
+RANKS: dict[str, Rank] = LOOKING | BLIND
 
 
 class Quota(Protocol):

@@ -7,11 +7,12 @@ row's current block, flat: N positions in row order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from ..denoiser import Prediction
 from ..noise.draws import FromCounters
 from ..noise.process import Process
 from .propose import Proposal
@@ -54,18 +55,26 @@ class Move:
     used: Tensor
 
 
+@runtime_checkable
 class Stepper(Protocol):
+    """Subclass it: one file, one line in the table of rules, or a class of your own named by its import path."""
+
     def ask(self, tick: Tick) -> Tensor:
         """(B, W) bool: where a prediction is needed, at least one position a row."""
         ...
 
-    def move(self, process: Process, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
-        """logits (N, V) at asked."""
+    def read(self, prediction: Prediction) -> Tensor:
+        """(N, V): what `move` is given of the prediction. Unnormalised log-probabilities, unless a stepper thinks in
+        something else, such as scores."""
+        return prediction.logits()
+
+    def move(self, process: Process, tick: Tick, asked: Tensor, values: Tensor) -> Move:
+        """values (N, V) at asked, as `read` returned them, -inf where a symbol is forbidden."""
         ...
 
 
 @dataclass(frozen=True)
-class Commit:
+class Commit(Stepper):
     """Look at every open position, write the surest: `rank` says how sure, `quota` how many."""
 
     rank: Rank
@@ -75,8 +84,8 @@ class Commit:
     def ask(self, tick: Tick) -> Tensor:
         return tick.open
 
-    def move(self, process: Process, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
-        x, t, mu, rng = tick.x[asked], tick.t[asked], logits.log_softmax(-1), tick.draws().at(asked)
+    def move(self, process: Process, tick: Tick, asked: Tensor, values: Tensor) -> Move:
+        x, t, mu, rng = tick.x[asked], tick.t[asked], values.log_softmax(-1), tick.draws().at(asked)
         logp = process.beliefs(x, mu, t)
         tokens = self.proposal.draw(logp, rng)
         sure = tick.spread(logp.gather(-1, tokens[:, None]).squeeze(-1).exp(), asked)
@@ -91,7 +100,7 @@ class Commit:
 
 
 @dataclass(frozen=True)
-class InOrder:
+class InOrder(Stepper):
     """Choose before looking: `rank` needs no prediction, so the network is asked only for what is written now."""
 
     rank: Rank
@@ -103,9 +112,9 @@ class InOrder:
         score = tick.spread(self.rank(blind), tick.open)
         return self.quota(score, torch.zeros_like(score), tick.open, tick.left)
 
-    def move(self, process: Process, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
+    def move(self, process: Process, tick: Tick, asked: Tensor, values: Tensor) -> Move:
         x, t = tick.x[asked], tick.t[asked]
-        logp = process.beliefs(x, logits.log_softmax(-1), t)
+        logp = process.beliefs(x, values.log_softmax(-1), t)
         tokens = self.proposal.draw(logp, tick.draws().at(asked))
         sure = tick.spread(logp.gather(-1, tokens[:, None]).squeeze(-1).exp(), asked)
         x = process.write(x, tokens, torch.ones_like(tokens, dtype=torch.bool))
@@ -115,7 +124,7 @@ class InOrder:
 
 
 @dataclass(frozen=True)
-class Ancestral:
+class Ancestral(Stepper):
     """The reverse process itself, t = 1 to 0 in even steps; the last draws what is left from the beliefs.
 
     timeless: the network does not read t. Its answer then stays true until the text changes, so a row takes further
@@ -128,8 +137,8 @@ class Ancestral:
     def ask(self, tick: Tick) -> Tensor:
         return tick.open
 
-    def move(self, process: Process, tick: Tick, asked: Tensor, logits: Tensor) -> Move:
-        raw = logits.log_softmax(-1)
+    def move(self, process: Process, tick: Tick, asked: Tensor, values: Tensor) -> Move:
+        raw = values.log_softmax(-1)
         x, t, used = self._walk(process, tick, asked, self.proposal.law(raw))
         certain = asked & (process.certain(x) | (t == 0))
         sure = tick.spread(raw.gather(-1, x[asked][:, None]).squeeze(-1).exp(), asked)
