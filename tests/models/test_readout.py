@@ -91,7 +91,39 @@ def test_logits_are_held_a_chunk_at_a_time(monkeypatch):
     monkeypatch.setattr(readout.F, "linear", lambda x, w: seen.append(len(x)) or linear(x, w))
     hidden, weight, targets, weights = case(1050)
     total, _ = readout.weighted_cross_entropy(hidden, weight, targets, weights)
-    saved = sum(t.numel() for t in total.grad_fn.saved_tensors)
+    saved = sum(t.numel() for t in total.grad_fn.saved_tensors if t is not None)
     assert (max(seen), len(seen)) == (100, 11)
     assert saved == hidden.numel() + weight.numel()
     assert readout.rows_at_a_time(10**9) == 64
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("cost", ["entropy", "square"])
+def test_any_cost_of_the_logits_has_torchs_value_and_gradients(cost):
+    costs = {
+        "entropy": lambda scores, rows: torch.special.entr(scores.softmax(-1)).sum(-1),
+        "square": lambda scores, rows: (scores.log_softmax(-1) * true[rows]).square().sum(-1),
+    }
+    true = torch.rand(30, V, generator=torch.Generator().manual_seed(1))
+    hidden, weight, _, weights = case(30)
+    bias = torch.randn(V, requires_grad=True)
+    found = []
+    for chunked in (True, False):
+        if chunked:
+            slopes = readout.differentiated(costs[cost], weights)
+            total, each = readout.weighted_cost(hidden, weight, weights, slopes, bias=bias)
+            assert not each.requires_grad
+        else:
+            total = (weights * costs[cost](hidden @ weight.T + bias, slice(None))).sum()
+        found.append([total.detach(), *torch.autograd.grad(2 * total, (hidden, weight, bias))])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
+    with torch.inference_mode():
+        assert readout.weighted_cost(hidden, weight, weights, slopes, bias=bias)[0] == pytest.approx(float(total), 1e-5)
+
+
+def test_a_bias_is_part_of_the_logits():
+    hidden, weight, targets, weights = case(9)
+    bias = torch.randn(V)
+    total, _ = readout.weighted_cross_entropy(hidden, weight, targets, weights, bias=bias)
+    each = F.cross_entropy(hidden @ weight.T + bias, targets, reduction="none")
+    torch.testing.assert_close(total, (weights * each).sum())
