@@ -17,8 +17,9 @@ from torch import Tensor
 from ..data.packing import Batch
 from ..denoiser import Denoiser, Prediction
 from ..errors import UserError
+from ..layout import GOLDEN, Blocks, Whole
 from ..noise.draws import FromCounters
-from ..objectives.masked import counted_masks
+from ..objectives.masked import counted_masks, shown
 from ..objectives.objective import places_of
 
 
@@ -91,8 +92,9 @@ class Exact:
 
 @dataclass(frozen=True)
 class FixedCount:
-    """Masked models: mask exactly k of a row's n scored tokens and weigh their cross-entropy by n / k, k uniform on
-    1..n (LLaDA, arXiv 2502.09992, eq. 14). Its mean is the continuous-time bound of every schedule.
+    """Masked models: mask exactly k of a block's n scored tokens and weigh their cross-entropy by n / k, k uniform on
+    1..n (LLaDA, arXiv 2502.09992, eq. 14), a row being one block unless the layout has more. Its mean is the
+    continuous-time bound of every schedule; with blocks of one token nothing is left to chance and it is -log p.
 
     The `draws` passes a row (rounded up to fill the replicates evenly) form `replicates` independent groups. Inside a
     group the levels k / n lie one in each of equal strata, moved by one shared uniform; a group's mean is unbiased, and
@@ -102,7 +104,11 @@ class FixedCount:
 
     draws: int = 8
     replicates: int = 2
-    exact: bool = field(default=False, init=False)
+    layout: Blocks = Whole()
+
+    @property
+    def exact(self) -> bool:
+        return self.layout.size == 1
 
     def __post_init__(self) -> None:
         if self.replicates < 2:
@@ -120,20 +126,20 @@ class FixedCount:
         columns = torch.arange(batch.tokens.shape[1], device=keys.device).expand(batch.tokens.shape)
         chance, shift = FromCounters(keys, columns), FromCounters(~keys, columns[:, :1])
         shift.begin(group)
-        start = shift.uniform(columns[:, :1])[:, 0]
+        numbers = self.layout.numbers(places_of(batch))
+        along = torch.arange(int(numbers.max()) + 1, device=keys.device)
+        start = (shift.uniform(columns[:, :1]) + along * GOLDEN) % 1  # a row's blocks: other levels, evenly spread
         total = torch.zeros(len(keys), dtype=torch.float64, device=keys.device)
         for stratum in range(strata):
             chance.begin(group * strata + stratum)
-            masked, weights = counted_masks(batch.scored, (start + stratum) / strata, chance)
-            total += masked_nats(denoiser, batch, masked, weights)
+            masked, weights = counted_masks(batch.scored, (start + stratum) / strata, chance, numbers)
+            total += masked_nats(denoiser, batch, masked, weights, self.layout)
         return total / strata
 
 
-def masked_nats(denoiser: Denoiser, batch: Batch, masked: Tensor, weights: Tensor) -> Tensor:
+def masked_nats(denoiser: Denoiser, batch: Batch, masked: Tensor, weights: Tensor, layout: Blocks = Whole()) -> Tensor:
     """Weighted cross-entropy of the masked tokens given the others, summed over each row: (B, L), (B, L) -> (B,)."""
-    noisy = batch.tokens.masked_fill(masked, denoiser.mask_id)
-    prediction = denoiser(noisy, masked.float(), places=places_of(batch), where=masked)
-    return _sum_rows(prediction, batch.tokens, masked, weights)
+    return _sum_rows(shown(denoiser, batch, masked, layout), batch.tokens, masked, weights)
 
 
 def score_batches(

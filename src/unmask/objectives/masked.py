@@ -1,4 +1,4 @@
-"""Masked diffusion's bound, with masks drawn one by one or counted."""
+"""Masked diffusion's bound, of a whole text or block by block, with masks drawn one by one or counted."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import torch
 from torch import Tensor
 
 from ..data.packing import Batch
-from ..denoiser import Denoiser
-from ..layout import EARLIEST, Blocks, Whole
+from ..denoiser import Denoiser, Prediction
+from ..layout import EARLIEST, Blocks, Whole, spread
 from ..noise.draws import Draws, FromGenerator
 from ..noise.tokens import Masking
-from .objective import Loss, answer_sizes, cut, places_of, spread
+from .objective import Loss, answer_sizes, cut, places_of
 
 
 @dataclass(frozen=True)
 class MaskedBound:
     """Masked diffusion's bound: cross-entropy at masked positions, weighed by -alpha' / (1 - alpha) (MDLM, eq. 10).
 
+    layout: with blocks, the bound is the sum over blocks of each one's bound given the clean blocks before it, every
+    block at a time of its own (BD3-LM, arXiv 2503.09573, eq. 7).
+
     masks="independent" masks every scored token on its own with probability 1 - alpha(t). masks="counted" masks
-    exactly k of a row's n scored tokens, k spread evenly over 1..n, and weighs by n / k: the same expectation under
+    exactly k of a block's n scored tokens, k spread evenly over 1..n, and weighs by n / k: the same expectation under
     every schedule with much less variance (LLaDA's likelihood, arXiv 2502.09992, eq. 14).
 
     per="token" divides by scored tokens; per="answer" gives every document the same say however long its scored part
@@ -29,6 +32,9 @@ class MaskedBound:
 
     short: share of the batches cut to a random shorter length (LLaDA trains 1 % so); what is left of such a batch
     stands for the whole of it, so that the count stays what was announced.
+
+    clip: times (shares of masked tokens, where counted) are drawn in this interval alone: no bound any more, but a
+    gradient of less variance (BD3-LM, section 5.2).
     """
 
     process: Masking
@@ -36,6 +42,7 @@ class MaskedBound:
     masks: Literal["independent", "counted"] = "independent"
     per: Literal["token", "answer"] = "token"
     short: float = 0.0
+    clip: tuple[float, float] = (0.0, 1.0)
 
     def count(self, batch: Batch) -> int:
         return batch.n_scored if self.per == "token" else int(answer_sizes(batch).ne(0).sum())
@@ -45,9 +52,7 @@ class MaskedBound:
         if self.short and torch.rand((), generator=rng.generator) < self.short:
             batch = cut(batch, rng)
         masked, weights = MASKS[self.masks](self, batch, rng)
-        noisy = batch.tokens.masked_fill(masked, self.process.mask_id)
-        times = masked.float()  # with the masks drawn, what is open is known: a settled token's time is 0
-        prediction = denoiser(noisy, times, places=places_of(batch), where=masked)
+        prediction = shown(denoiser, batch, masked, self.layout)
         if self.per == "answer":
             weights = weights / answer_sizes(batch).gather(1, batch.documents.clamp(min=0)).clamp(min=1)
         total, _ = prediction.cross_entropy(batch.tokens[masked], weights[masked])
@@ -55,23 +60,41 @@ class MaskedBound:
 
     def independent(self, batch: Batch, rng: FromGenerator) -> tuple[Tensor, Tensor]:
         """Which positions are masked (B, L), and what each weighs (B, L)."""
-        rows, length = batch.tokens.shape
-        t = self.layout.times(rows, length, rng.generator).to(batch.tokens.device)
-        t = torch.where(batch.scored, t, 0.0)
+        t = self.layout.times(places_of(batch), rng.generator)
+        t = torch.where(batch.scored, self._clipped(t), 0.0)
         masked = self.process.corrupt(batch.tokens, t, rng) == self.process.mask_id
         return masked & batch.scored, self.process.weight(t.clamp(min=EARLIEST))
 
     def counted(self, batch: Batch, rng: FromGenerator) -> tuple[Tensor, Tensor]:
-        return counted_masks(batch.scored, spread(len(batch.tokens), rng), rng)
+        numbers = self.layout.numbers(places_of(batch))
+        levels = spread(len(numbers), int(numbers.max()) + 1, rng.generator)
+        return counted_masks(batch.scored, self._clipped(levels), rng, numbers)
+
+    def _clipped(self, levels: Tensor) -> Tensor:
+        low, high = self.clip
+        return low + (high - low) * levels
 
 
 MASKS = {"independent": MaskedBound.independent, "counted": MaskedBound.counted}
 
 
-def counted_masks(scored: Tensor, levels: Tensor, rng: Draws) -> tuple[Tensor, Tensor]:
-    """Mask k = ceil(level * n) of each row's n scored tokens -> masks (B, L) and weights n / k (B, L)."""
-    n = scored.sum(1)
-    k = (levels.to(scored.device) * n).ceil().clamp(min=1).minimum(n)
-    order = rng.uniform(scored).masked_fill(~scored, 2.0).argsort(1).argsort(1)
-    weight = (n / k.clamp(min=1)).float()
-    return (order < k[:, None]) & scored, weight[:, None].expand(scored.shape)
+def shown(denoiser: Denoiser, batch: Batch, masked: Tensor, layout: Blocks) -> Prediction:
+    """What the denoiser says of the masked positions (B, L), shown the text as the layout has it."""
+    noisy = batch.tokens.masked_fill(masked, denoiser.mask_id)
+    times = masked.float()  # with the masks drawn, what is open is known: a settled token's time is 0
+    view = layout.view(batch.tokens, noisy, times, places_of(batch), masked)
+    return denoiser(view.x, view.t, places=view.places, where=view.where)
+
+
+def counted_masks(scored: Tensor, levels: Tensor, rng: Draws, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Mask k = ceil(level * n) of each block's n scored tokens -> masks (B, L) and weights n / k (B, L).
+
+    scored (B, L) bool; levels (B, blocks); numbers (B, L): the block of each token, never falling along a row.
+    """
+    levels = levels.to(scored.device)
+    n, sizes = (torch.zeros_like(levels).scatter_add_(1, numbers, x.to(levels)) for x in (scored, scored >= 0))
+    k = (levels * n).ceil().clamp(min=1).minimum(n)
+    key = numbers + rng.uniform(scored).masked_fill(~scored, 1.0)
+    order = key.argsort(dim=1, stable=True).argsort(1) - (sizes.cumsum(1) - sizes).gather(1, numbers)  # in its block
+    weight = (n / k.clamp(min=1)).float().gather(1, numbers)
+    return (order < k.gather(1, numbers)) & scored, weight

@@ -46,12 +46,6 @@ def cut(batch: Batch, rng: FromGenerator) -> Batch:
     return Batch(*(part[:, :length] for part in (batch.tokens, batch.documents, batch.positions, batch.scored)))
 
 
-def spread(rows: int, rng: FromGenerator) -> Tensor:
-    """Levels (rows,) in (0, 1), one in each of `rows` equal strata, in order, all shifted by one uniform."""
-    shift = torch.rand(1, generator=rng.generator, dtype=torch.float64)
-    return (shift + torch.arange(rows, dtype=torch.float64) / rows) % 1
-
-
 def answer_sizes(batch: Batch) -> Tensor:
     """Scored tokens of each document in each row: (B, most documents)."""
     documents = batch.documents.clamp(min=0)

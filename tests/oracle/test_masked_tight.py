@@ -109,7 +109,7 @@ def test_counted_masks_draw_every_count_and_subset_alike(n):
     rows = 24_000
     scored = torch.tensor([False] + [True] * n + [False]).expand(rows, n + 2)
     levels = (torch.arange(rows).double() + 0.5) / rows
-    masks, weights = counted_masks(scored, levels, seeded(1))
+    masks, weights = counted_masks(scored, levels[:, None], seeded(1), torch.zeros(scored.shape, dtype=torch.int64))
     assert not (masks & ~scored).any()
     counts = masks.sum(1)
     assert torch.equal(counts.bincount(minlength=n + 1)[1:], torch.full((n,), rows // n))
