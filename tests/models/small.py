@@ -16,6 +16,21 @@ SWITCHES = {
         "time": "adaln", "time_width": 16, "activation": "gelu", "norm": "layer", "qkv_bias": True, "mlp_bias": True,
         "out_bias": True,
     },
+    "adaln, one level a row, head bias": {
+        "time": "adaln", "time_width": 16, "time_scope": "row", "time_scale": 1.0, "head_bias": True,
+    },
+    "adaln, told nothing": {"time": "constant", "time_width": 16, "logit_scale": 0.5, "embed_scale": 3.0},
+    "half of each head turns": {"rope_part": 0.5, "qk_norm": True},
+    "norm over all heads, clipped": {"qk_norm": "whole", "kv_heads": 2, "clip_qkv": 0.8},
+    "learned positions, norm bias": {"positions": "learned", "norm": "layer", "norm_bias": True, "qk_norm": False},
+    "stretched rotation": {"rope_scaling": {"factor": 8.0, "original": 8}},
+    "experts": {"moe": {"experts": 4, "active": 2, "hidden": 8, "dense": (0,)}},
+    "experts in groups": {
+        "moe": {
+            "experts": 8, "active": 3, "hidden": 8, "shared": 16, "score": "sigmoid", "bias": "choice", "groups": 4,
+            "kept_groups": 2, "normalise": True, "scale": 2.5,
+        },
+    },
     "one layer": {"layers": 1},
 }  # fmt: skip
 

@@ -26,7 +26,7 @@ def packed_places():
 
 def times(model, shape):
     noisy = torch.rand(shape, generator=torch.Generator().manual_seed(3))
-    return noisy if model.config.time == "adaln" else None
+    return noisy if model.config.timed and model.config.time_scope == "position" else None
 
 
 def ragged_choices():
@@ -175,3 +175,11 @@ def test_flops_count_matrices_once():
     assert model.matmul_flops(length=5) == 2 * (per_layer + 10 * 8) + 4 * 5 * 8
     tied = Transformer(ModelConfig(vocab=10, width=8, layers=1, heads=2, hidden=16, tied=True))
     assert tied.matmul_flops(length=5) == model.matmul_flops(length=5)
+
+
+def test_flops_of_positions_nobody_asks_for_are_keys_and_values_in_the_last_block():
+    model = Transformer(ModelConfig(vocab=10, width=8, layers=2, heads=2, hidden=16))
+    q_out_mlp, kv = 2 * 8 * 8 + 3 * 8 * 16, 2 * 8 * 8
+    first, last = q_out_mlp + kv, q_out_mlp + 10 * 8
+    assert model.matmul_flops(length=5, asked=0.0) == 2 * (first + kv) + 4 * 5 * 8
+    assert model.matmul_flops(length=5, asked=0.25) == 2 * (first + kv) + 4 * 5 * 8 + (2 * last + 4 * 5 * 8) // 4
