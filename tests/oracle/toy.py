@@ -95,3 +95,27 @@ class LeftToRight(Table):
         after = torch.ones(self.toy.length, self.toy.length).triu().bool()
         steps = [self.toy.mu(x.masked_fill(after[l], MASK))[:, l] for l in range(self.toy.length)]
         return Looked(torch.stack(steps, 1)[where])
+
+
+class ByBlocks(Table):
+    """The answer to a text shown twice: a noisy token knows its own block as it is shown and the clean blocks before."""
+
+    def __init__(self, toy: Toy, size: int) -> None:
+        super().__init__(toy)
+        self.size = size
+
+    def forward(
+        self, x: Tensor, t: Tensor | None = None, *, places: Places | None = None, where: Tensor | None = None
+    ) -> Looked:
+        assert places is not None and where is not None
+        if places.clean is None:
+            return Looked(self.toy.mu(x)[where])
+        length = self.toy.length
+        assert not where[:, length:].any(), "the clean half is only looked at"
+        noisy, clean, mu = x[:, :length], x[:, length:], []
+        for start in range(0, length, self.size):
+            block = slice(start, start + self.size)
+            known = torch.full_like(clean, MASK)
+            known[:, :start], known[:, block] = clean[:, :start], noisy[:, block]
+            mu.append(self.toy.mu(known)[:, block])
+        return Looked(torch.cat(mu, 1)[where[:, :length]])
