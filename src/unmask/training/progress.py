@@ -132,7 +132,7 @@ def plot_losses(curves: dict[str, list[Record]], path: Path) -> bool:
     figure, axes = plt.subplots(figsize=(7, 4.2), dpi=140)
     for name, records in curves.items():
         seen = [r for r in records if "bits_per_byte" in r]
-        axes.plot([r["tokens"] for r in seen], _smooth([r["bits_per_byte"] for r in seen]), label=name, linewidth=1.6)
+        axes.plot([r["tokens"] for r in seen], smooth([r["bits_per_byte"] for r in seen]), label=name, linewidth=1.6)
         valid = [r for r in records if "valid_bits_per_byte" in r]
         axes.plot(
             [r["tokens"] for r in valid],
@@ -150,7 +150,7 @@ def plot_losses(curves: dict[str, list[Record]], path: Path) -> bool:
     return True
 
 
-def _smooth(values: list[float], keep: float = 0.9) -> list[float]:
+def smooth(values: list[float], keep: float = 0.9) -> list[float]:
     out: list[float] = []
     for value in values:
         out.append(value if not out else keep * out[-1] + (1 - keep) * value)
