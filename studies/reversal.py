@@ -89,9 +89,9 @@ def main() -> None:
             parser.exit(1, f"{method}: stopped at step {result.summary.steps}; the same command goes on from there\n")
         lm = unmask.load(result.folder)
         began = time.perf_counter()
-        answers[method] = ask(lm, prompted(prompts))
+        answers[method] = ask(lm.subject, prompted(prompts))
         if method != "autoregressive":  # it sees nothing behind a gap
-            answers[method] += ask(lm, gaps(prompts, sentences))
+            answers[method] += ask(lm.subject, gaps(prompts, sentences))
         read = sum(len(lm.tokenizer.encode_plain(s.text)) + 1 for s in sentences)
         found["methods"][method] = {
             "parameters": result.parameters,

@@ -24,13 +24,16 @@ MUST_NOT_KNOW = {
     "evaluation": {"training"},
     "serving": {"training", "evaluation"},
 }
-ASSEMBLY = {"corpus", "run", "lm", "writing", "demo"}  # where the rooms are put together; no room imports these
+# where the rooms are put together; no room imports these
+ASSEMBLY = {"corpus", "run", "lm", "writing", "demo", "grid", "comparing"}
 NOBODY_BUT = {
     "corpus": ASSEMBLY | {"cli"},
     "run": ASSEMBLY | {"cli"},
-    "lm": ASSEMBLY | {"cli", "serving", "evaluation"},
+    "lm": ASSEMBLY | {"cli", "serving"},
     "writing": ASSEMBLY | {"cli"},
     "demo": {"cli"},
+    "grid": {"comparing", "cli"},
+    "comparing": {"cli"},
     "cli": {"cli"},
     "recipe": {"recipe", "cli", *ASSEMBLY},
 }

@@ -82,17 +82,22 @@ def tune(
 def _train(run: Any, words: list[str] | None, as_json: bool, quiet: bool, **fixed: Any) -> None:
     from .recipe import load_recipe
 
-    words = words or []
-    named = [word for word in words if "=" not in word]
-    if len(named) > 1:
-        raise UserError(f"recipe: {named[0]!r} and {named[1]!r} are both given; name one recipe, options are key=value")
-    recipe = load_recipe(named[0] if named else None, [word for word in words if "=" in word], **fixed)
+    named, overrides = _recipe_and_overrides(words)
+    recipe = load_recipe(named, overrides, **fixed)
     result = run(recipe, quiet=quiet or as_json)
     found = result.as_dict()
     if result.summary.interrupted:
         _say(found, as_json, lambda: f"stopped at step {found['steps']}; the same command goes on from there")
         raise typer.Exit(130)
     _say(found, as_json, lambda: _trained(found))
+
+
+def _recipe_and_overrides(words: list[str] | None) -> tuple[str | None, list[str]]:
+    words = words or []
+    named = [word for word in words if "=" not in word]
+    if len(named) > 1:
+        raise UserError(f"recipe: {named[0]!r} and {named[1]!r} are both given; name one recipe, options are key=value")
+    return (named[0] if named else None), [word for word in words if "=" in word]
 
 
 def _trained(found: dict[str, Any]) -> str:
@@ -196,6 +201,40 @@ def info(
 
     found = describe(what)
     _say(found, as_json, lambda: "\n".join(f"{key}: {value}" for key, value in found.items()))
+
+
+@app.command()
+def compare(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", show_default=False)] = None,
+    data: Annotated[str | None, typer.Option(help="Text to learn: a file, folder, glob, JSON lines, hf:NAME.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Training time a method and seed, on average. [10]")] = None,
+    methods: Annotated[str | None, typer.Option(help="Like autoregressive,masked,block:size=4. [all]")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Models of each method. [1]")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the report and of all models.")] = Path("comparison"),
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train every method on your text with one transformer and one budget, and write a report that sets them side by
+    side: bits per byte, quality against network passes, speed, filled gaps, reversal.
+
+    All methods get the same number of tokens: as many as take --minutes on average over the methods, whose speeds are
+    measured first (equal=time gives each the minutes instead, tokens=N says the number). A method's options stand
+    behind colons: block:size=4, masked:train.ema=0.999, my_package.my_module:MyMethod. Keys: tokens, equal, judge,
+    samples, prompt, write, passes, rules, temperature, gaps, gap_tokens, facts, facts_tokens, and all of `unmask
+    train`. Type the same command again to go on with a comparison that was stopped.
+    """
+    from .comparing import run
+    from .grid import CompareOptions
+
+    named, overrides = _recipe_and_overrides(words)
+    if data is not None:
+        overrides.append(f"data.source={data}")
+    options, rest = CompareOptions.of(overrides, minutes=minutes, methods=methods, seeds=seeds)
+    report = run(options, named, rest, out, quiet=quiet or as_json, seed=seed, device=device, dtype=dtype)
+    _say({"rows": report.as_dict()["rows"]}, as_json, report.markdown)
 
 
 @app.command()

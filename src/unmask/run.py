@@ -60,14 +60,14 @@ def train(recipe: Recipe, *, corpus: Corpus | None = None, quiet: bool = False, 
     corpus: prepared before, where several runs share one.
     """
     recipe = _resolved(recipe)
-    _check_claim(recipe)
+    check_claim(recipe)
     accelerator = accelerate_for(recipe)
     network, tokenizer = _base(recipe) if recipe.base else (None, None)
     with accelerator.main_process_first():  # the others read what the first has prepared
         corpus = corpus or prepare(recipe, tokenizer)
-        folder = _claim(recipe)
+        folder = claim(recipe)
     if network is None:
-        network = _fresh(recipe, len(corpus.tokenizer))
+        network = fresh(recipe, len(corpus.tokenizer))
     return _run(recipe, accelerator, folder, corpus, network, tuning=False, quiet=quiet, title=title)
 
 
@@ -76,12 +76,12 @@ def tune(recipe: Recipe, *, quiet: bool = False, title: str = "tune") -> Result:
     if recipe.base is None:
         raise UserError("base: is not set; name the saved model to tune, for example base=runs/default/model")
     recipe = _resolved(recipe)
-    _check_claim(recipe)
+    check_claim(recipe)
     accelerator = accelerate_for(recipe)
     network, tokenizer = _base(recipe)
     with accelerator.main_process_first():
         corpus = prepare(recipe, tokenizer, chats=True)
-        folder = _claim(recipe)
+        folder = claim(recipe)
     return _run(recipe, accelerator, folder, corpus, network, tuning=True, quiet=quiet, title=title)
 
 
@@ -171,7 +171,7 @@ def accelerate_for(recipe: Recipe) -> Accelerator:
     return accelerator
 
 
-def _fresh(recipe: Recipe, vocab: int) -> Transformer:
+def fresh(recipe: Recipe, vocab: int) -> Transformer:
     wanted = recipe.model.vocab
     if wanted and wanted < vocab:
         raise UserError(f"model.vocab: {wanted} is smaller than the tokenizer's {vocab}; raise it, or leave it out")
@@ -217,7 +217,7 @@ def model_folder(path_or_hub_id: str) -> Path:
     return inner if (inner / "config.json").is_file() else resolve(path_or_hub_id)
 
 
-def _check_claim(recipe: Recipe) -> None:
+def check_claim(recipe: Recipe) -> None:
     """UserError where the folder holds a run of another recipe: nothing there is overwritten."""
     kept, mine = Path(recipe.out) / "recipe.yaml", recipe.model_dump()
     theirs = yaml.safe_load(kept.read_text(encoding="utf-8")) if kept.is_file() else None
@@ -231,7 +231,7 @@ def _check_claim(recipe: Recipe) -> None:
             )
 
 
-def _claim(recipe: Recipe) -> Path:
+def claim(recipe: Recipe) -> Path:
     """The run's folder, with its recipe in it; only once the data could be read, so that a typo claims nothing."""
     folder = Path(recipe.out)
     try:

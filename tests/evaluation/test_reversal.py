@@ -1,6 +1,7 @@
 """What is asked, which tokens are open, and what counts as right: on three made-up facts and an untrained model."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -177,7 +178,7 @@ def test_a_model_that_knows_answers_everything(tokenizer, prompts, sentences, tm
         return same and len(document) <= len(row) and not any(padding)
 
     monkeypatch.setattr(lm.denoiser, "forward", forward)
-    answers = ask(lm, questions, batch=7)
+    answers = ask(replace(lm.subject, batch=7), questions)
     assert [a.question for a in answers] == questions
     assert [a.wrote for a in answers] == [q.answer for q in questions]
 
@@ -186,9 +187,9 @@ def test_a_model_that_knows_answers_everything(tokenizer, prompts, sentences, tm
 def test_an_untrained_model_is_wrong_and_no_batch_changes_what_it_writes(prompts, tmp_path, method):
     lm = model(tmp_path, bytes_tokenizer(), method)
     questions = prompted(prompts)[:3]
-    answers = ask(lm, questions)
+    answers = ask(lm.subject, questions)
     assert exact_match(answers) == Share(0, 3)
-    assert [a.wrote for a in ask(lm, questions, batch=1)] == [a.wrote for a in answers]
+    assert [a.wrote for a in ask(replace(lm.subject, batch=1), questions)] == [a.wrote for a in answers]
 
 
 def test_exact_match_is_exact_and_counts_the_right_kind():

@@ -28,10 +28,9 @@ from typing import Any, Literal
 from ..data import files
 from ..data.tokenizer import REPLACEMENT, Tokenizer
 from ..decoding.canvas import Row
-from ..decoding.sampler import Decoded, decode
-from ..decoding.settings import Decoding
+from ..decoding.sampler import Decoded
 from ..errors import UserError
-from ..lm import LanguageModel
+from .subject import Subject
 
 Way = Literal["prompt", "gap"]
 TELLS = {"name_to_description": "name_first", "description_to_name": "description_first"}  # task -> how it is told
@@ -179,18 +178,11 @@ def row_of(tokenizer: Tokenizer, question: Question) -> Row:
     return Row(tokens, open, infill=gap)
 
 
-def ask(lm: LanguageModel, questions: Sequence[Question], batch: int = 64) -> list[Answer]:
+def ask(subject: Subject, questions: Sequence[Question]) -> list[Answer]:
     """What the model writes, greedily, one token a step, in its own order (the surest first, or left to right)."""
-    settings = Decoding(eos_id=lm.tokenizer.eos_id)
-    process = lm.method.process(lm.symbols)
-    rows = [row_of(lm.tokenizer, question) for question in questions]
-    order = sorted(range(len(rows)), key=lambda i: rows[i].n_open)  # rows of a batch then end together
-    found: dict[int, Answer] = {}
-    for begin in range(0, len(order), batch):
-        some = order[begin : begin + batch]
-        for i, done in zip(some, decode(lm.denoiser, process, [rows[i] for i in some], settings)):
-            found[i] = Answer(questions[i], _written(lm.tokenizer, rows[i], done))
-    return [found[i] for i in range(len(questions))]
+    rows = [row_of(subject.tokenizer, question) for question in questions]
+    written = subject.write(rows, temperature=0.0)
+    return [Answer(q, _written(subject.tokenizer, row, done)) for q, row, done in zip(questions, rows, written)]
 
 
 def _written(tokenizer: Tokenizer, row: Row, done: Decoded) -> str:
