@@ -6,7 +6,8 @@ row's current block, flat: N positions in row order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -17,6 +18,8 @@ from ..noise.draws import FromCounters
 from ..noise.process import Process
 from .propose import Proposal
 from .select import Asked, Quota, Rank
+
+Memory = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Tick:
     steps: Tensor
     taken: Tensor
     seed: Tensor
+    memory: Memory = field(default_factory=dict)
 
     def draws(self, ahead: Tensor | int = 0) -> FromCounters:
         rng = FromCounters(self.seed, self.position)
@@ -53,6 +57,7 @@ class Move:
     settled: Tensor
     sure: Tensor
     used: Tensor
+    memory: Memory = field(default_factory=dict)
 
 
 @runtime_checkable
