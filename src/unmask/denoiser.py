@@ -14,12 +14,44 @@ import torch
 from torch import Tensor, nn
 
 from .models.attention import Everything, Places, Rule
-from .models.readout import logits, weighted_cross_entropy
+from .models.cache import Cache
+from .models.readout import Cost, differentiated, logits, weighted_cost, weighted_cross_entropy
 from .models.transformer import Transformer
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """mu at N positions: hidden (N, D) and the head that reads it; banned symbols have probability zero."""
+
+    hidden: Tensor
+    weight: Tensor
+    banned: Tensor | None
+    bias: Tensor | None = None
+
+    def logits(self) -> Tensor:
+        """(N, V) float32, -inf at symbols that cannot be emitted."""
+        return logits(self.hidden, self.weight, self.banned, self.bias)
+
+    def mu(self) -> Tensor:
+        """(N, V) log-probabilities, float32."""
+        return self.logits().log_softmax(-1)
+
+    def cross_entropy(self, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted sum (scalar, differentiable) and nats a row (N,), without holding (N, V)."""
+        return weighted_cross_entropy(self.hidden, self.weight, targets, weights, self.banned, self.bias)
+
+    def cost(self, cost: Cost, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for any cost of mu: cost(mu (n, V), rows) -> (n,) is asked for one chunk of the N rows at a time."""
+        return self._cost(lambda scores, rows: cost(scores.log_softmax(-1), rows), weights)
+
+    def _cost(self, cost: Cost, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """A cost of the logits (n, V)."""
+        slopes = differentiated(cost, weights)
+        return weighted_cost(self.hidden, self.weight, weights, slopes, self.banned, self.bias)
+
+
 class Head(Protocol):
-    """Which token the network's output at a position speaks of."""
+    """Which token the network's output at a position speaks of, and what it says of it. Inherit from it."""
 
     def inputs(self, x: Tensor, places: Places) -> Tensor:
         """What the network is fed for the text x (B, L)."""
@@ -29,9 +61,13 @@ class Head(Protocol):
         """(B, L) int64: the position whose output speaks of each position. None: its own."""
         ...
 
+    def reads(self, said: Prediction, x: Tensor, t: Tensor) -> Prediction:
+        """The logits said at N positions as a prediction, given the noisy tokens x (N,) and times t (N,) there."""
+        return said
+
 
 @dataclass(frozen=True)
-class CleanLogits:
+class CleanLogits(Head):
     """The output at i speaks of token i: LLaDA, MDLM, BD3-LM, SDAR."""
 
     def inputs(self, x: Tensor, places: Places) -> Tensor:
@@ -42,7 +78,7 @@ class CleanLogits:
 
 
 @dataclass(frozen=True)
-class NextToken:
+class NextToken(Head):
     """The network is fed a start token, then the text, so the output at i speaks of token i: left to right."""
 
     start: int
@@ -55,7 +91,7 @@ class NextToken:
 
 
 @dataclass(frozen=True)
-class ShiftedLogits:
+class ShiftedLogits(Head):
     """The output at i - 1 speaks of token i, a document's first of itself: what autoregressive models became."""
 
     def inputs(self, x: Tensor, places: Places) -> Tensor:
@@ -64,27 +100,6 @@ class ShiftedLogits:
     def sources(self, places: Places) -> Tensor:
         here = torch.arange(places.position.shape[1], device=places.position.device)
         return here - (places.position > 0).long()
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """mu at N positions: hidden (N, D) and the head that reads it; banned symbols have probability zero."""
-
-    hidden: Tensor
-    weight: Tensor
-    banned: Tensor | None
-
-    def logits(self) -> Tensor:
-        """(N, V) float32, -inf at symbols that cannot be emitted."""
-        return logits(self.hidden, self.weight, self.banned)
-
-    def mu(self) -> Tensor:
-        """(N, V) log-probabilities, float32."""
-        return self.logits().log_softmax(-1)
-
-    def cross_entropy(self, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted sum (scalar, differentiable) and nats a row (N,), without holding (N, V)."""
-        return weighted_cross_entropy(self.hidden, self.weight, targets, weights, self.banned)
 
 
 class Denoiser(nn.Module):
@@ -110,24 +125,39 @@ class Denoiser(nn.Module):
         return self.network.config.vocab
 
     def forward(
-        self, x: Tensor, t: Tensor | None = None, *, places: Places | None = None, where: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor | None = None,
+        *,
+        places: Places | None = None,
+        where: Tensor | None = None,
+        cache: Cache | None = None,
+        feed: Tensor | None = None,
+        feedback: Tensor | None = None,
     ) -> Prediction:
-        """x (B, L) noisy tokens, t (B, L) their times -> mu at where (B, L) bool (all if None), N rows in row order."""
+        """x (B, L) noisy tokens, or noisy embeddings (B, L, E), t (B, L) their times -> mu at where (B, L) bool (all if None), N rows in row order.
+
+        With a cache only the positions feed (B, L) bool (all if None) go through the network, among them `sought`.
+        feedback (B, L, E): what it said before, as embeddings.
+        """
         places = Places.of(x) if places is None else places
-        where = torch.ones_like(x, dtype=torch.bool) if where is None else where
-        source = self.head.sources(places)
-        rows = where if source is None else _sought(source, where)
-        hidden = self.network(self.head.inputs(x, places), places, self.rule, t, None if rows.all() else rows)
-        hidden = hidden.flatten(0, -2)
+        where = torch.ones_like(places.position, dtype=torch.bool) if where is None else where
+        source, rows = self.head.sources(places), self.sought(where, places)
+        wanted = None if cache is None and rows.all() else rows
+        inputs = self.head.inputs(x, places)
+        hidden = self.network(inputs, places, self.rule, t, wanted, cache=cache, feed=feed, feedback=feedback).flatten(0, -2)
         if source is not None:
             rank = (rows.flatten().cumsum(0) - 1).view_as(rows)
             hidden = hidden[rank.gather(1, source)[where]]
-        return Prediction(hidden, self.network.head.weight, self.banned)
+        said = Prediction(hidden, self.network.head.weight, self.banned, self.network.head.bias)
+        return self.head.reads(said, x[where], torch.zeros_like(where.float())[where] if t is None else t[where])
 
-
-def _sought(source: Tensor, where: Tensor) -> Tensor:
-    """The outputs (B, L) bool that some position of `where` is read from; two positions may share one."""
-    rows = torch.zeros_like(where)
-    row, column = where.nonzero(as_tuple=True)
-    rows[row, source[row, column]] = True
-    return rows
+    def sought(self, where: Tensor, places: Places) -> Tensor:
+        """The outputs (B, L) bool that some position of `where` (B, L) is read from; two positions may share one."""
+        source = self.head.sources(places)
+        if source is None:
+            return where
+        rows = torch.zeros_like(where)
+        row, column = where.nonzero(as_tuple=True)
+        rows[row, source[row, column]] = True
+        return rows

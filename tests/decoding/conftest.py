@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -61,9 +62,9 @@ class Oracle(nn.Module):
 VOCAB, MASK = 13, 12
 
 
-def network(seed: int = 0, context: int = 64) -> Transformer:
+def network(seed: int = 0, context: int = 64, **shape: Any) -> Transformer:
     """Random weights everywhere; a large head, so that the model is sure of some words and not of others."""
-    net = Transformer(ModelConfig(vocab=VOCAB, width=16, layers=2, heads=2, context=context))
+    net = Transformer(ModelConfig(vocab=VOCAB, width=16, layers=2, heads=2, context=context, **shape))
     rng = torch.Generator().manual_seed(seed)
     for p in net.initialise(rng).parameters():
         if p.dim() == 2:

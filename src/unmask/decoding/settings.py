@@ -18,7 +18,8 @@ import torch
 from ..components import Spec, build, maker_of
 from ..denoiser import Denoiser
 from ..errors import UserError
-from ..models.attention import Places
+from ..models.attention import Places, block_size
+from .context import CACHES, Policy
 from .propose import Proposal
 from .select import BLIND, RANKS, Above, Evenly, Quota, Rank
 from .steppers import Ancestral, Commit, InOrder, Stepper
@@ -31,8 +32,9 @@ RULES: dict[str, Rank | type[Stepper]] = {**RANKS, "ancestral": Ancestral}
 class Decoding:
     """steps: of a row, shared out over its blocks; default one a token. block: tokens written together before the next
     begin, default all. rule: which positions first, default the model's own. threshold: write every token at least
-    this sure, instead of an even share a step. eos_id ends a text written after a prompt; suppress_eos: never write it, default
-    only inside gaps."""
+    this sure, instead of an even share a step. eos_id ends a text written after a prompt; suppress_eos: never write
+    it, default only inside gaps. cache: what the network is not fed again, one of `context.CACHES`; default exact for
+    a model that never looks ahead, none for others, where all but none are approximate."""
 
     steps: int | None = None
     block: int | None = None
@@ -43,6 +45,7 @@ class Decoding:
     top_k: int | None = None
     eos_id: int | None = None
     suppress_eos: bool | None = None
+    cache: str | Spec | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "block", "top_k"):
@@ -57,6 +60,8 @@ class Decoding:
             raise UserError(f"threshold={self.threshold} is outside (0, 1); 0.9 is usual")
         if self.rule is not None:
             self._check_rule()
+        if self.cache is not None:
+            self._policy(size=1)
         if self.suppress_eos and self.eos_id is None:
             raise UserError("suppress_eos: there is no end-of-text token to suppress; set eos_id too")
 
@@ -94,12 +99,35 @@ class Decoding:
 
         most_open: open positions of the row that has the most.
         """
-        chosen = replace(self, rule=self.rule or default_settings(denoiser).rule)
+        chosen = replace(
+            self,
+            rule=self.rule or default_settings(denoiser).rule,
+            block=self._block(denoiser),
+            cache=self.cache or ("none" if block_size(denoiser.rule) is None else "exact"),
+        )
+        chosen.policy(denoiser)
         if one_sided(denoiser):
             chosen._only_forward(most_open)
         if self.eos_id is not None and not 0 <= self.eos_id < denoiser.vocab:
             raise UserError(f"eos_id={self.eos_id} is not in the model's vocabulary of {denoiser.vocab}")
         return chosen
+
+    def policy(self, denoiser: Denoiser) -> Policy:
+        """What a pass is fed; `for_model` must have chosen the cache."""
+        return self._policy(block_size(denoiser.rule))
+
+    def _policy(self, size: int | None) -> Policy:
+        assert self.cache is not None, "for_model chooses the cache"
+        spec = self.cache if isinstance(self.cache, Mapping) else {"kind": self.cache}
+        made: Policy = build(CACHES, spec, "cache", given={"size": size})
+        return made
+
+    def _block(self, denoiser: Denoiser) -> int | None:
+        """A model that sees its text in blocks writes it in these."""
+        size = block_size(denoiser.rule)
+        if size is not None and self.block is not None and self.block % size:
+            raise UserError(f"block={self.block}: this model sees its text in blocks of {size}; use a multiple of it")
+        return self.block or size
 
     def _only_forward(self, most_open: int) -> None:
         if self.kind != FORWARD:
