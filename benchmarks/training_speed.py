@@ -38,7 +38,7 @@ from unmask.noise.draws import seeded
 from unmask.noise.tokens import Masking
 from unmask.objectives.masked import MaskedBound
 from unmask.training.optim import AdamWPlan
-from unmask.training.progress import matmul_peak
+from unmask.training.work import matmul_peak
 
 EPS = 1e-3  # LLaDA never masks with probability below this
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -49,6 +49,17 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def atomic_text(path: Path, text: str) -> None:
+    """The file as it was, or with the new text; never a part of it. Raises OSError where the disk refuses."""
+    fresh = _beside(path, "new")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        _fsync(fresh)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
 def settled(path: str | Path) -> Path:
     """The folder to read for `path`: itself, or its former content where a crash came between the two renames."""
     path = Path(path)

@@ -81,12 +81,33 @@ def test_a_finished_run_is_not_trained_again(small, tmp_path):
     assert _weights(tmp_path / "run") == before
 
 
-def test_a_truncated_checkpoint_is_one_clear_sentence(small, tmp_path):
-    train(small(), quiet=True)
-    file = state.everything(tmp_path / "run" / "checkpoints")[-1] / "state.safetensors"
+def _truncate(checkpoint: Path) -> None:
+    file = checkpoint / "state.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(UserError, match=r"state\.safetensors"):
-        train(small("train.steps=20"), quiet=True)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(small, tmp_path, capsys):
+    """The run goes on from the one before it and ends with the same weights."""
+    train(small("train.save_every=8"), quiet=True)
+    before = _weights(tmp_path / "run")
+    kept = state.everything(tmp_path / "run" / "checkpoints")
+    assert [p.name for p in kept] == ["step-00000016", "step-00000020"]
+    _truncate(kept[-1])
+    capsys.readouterr()
+    assert train(small("train.save_every=8")).summary.steps == 20
+    said = capsys.readouterr().err
+    assert "step-00000020 is damaged" in said
+    assert "going on from step 16" in said
+    assert _weights(tmp_path / "run") == before
+    state.load(kept[-1])  # written anew
+
+
+def test_only_damaged_checkpoints_are_one_clear_sentence(small, tmp_path):
+    train(small(), quiet=True)
+    for checkpoint in state.everything(tmp_path / "run" / "checkpoints"):
+        _truncate(checkpoint)
+    with pytest.raises(UserError, match=r"step-00000020/state\.safetensors"):
+        train(small(), quiet=True)
 
 
 def test_another_recipe_does_not_take_over_the_folder(small):

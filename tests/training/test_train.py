@@ -131,6 +131,13 @@ def test_too_many_in_a_row_roll_back_to_the_last_checkpoint(small, tmp_path):
     assert all(p.isfinite().all() for p in run.denoiser.parameters())
 
 
+def test_a_run_that_fails_before_its_first_checkpoint_goes_back_to_its_beginning(small, tmp_path):
+    run = trainer(small("train.bad_steps=3", method={"kind": "autoregressive"}), Sometimes(5, 6, 7), tmp_path / "run")
+    summary = run.run()
+    assert (summary.steps, summary.skipped, summary.rollbacks) == (20, 3, 1)
+    assert run.objective.calls == 20 + 7  # back from step 7 to step 0
+
+
 def test_a_run_that_never_recovers_says_so(small, tmp_path):
     recipe = small("train.save_every=4", "train.bad_steps=2", method={"kind": "autoregressive"})
     with pytest.raises(UserError, match=r"lower train\.optimizer\.lr"):

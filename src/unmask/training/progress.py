@@ -9,30 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from ..folder import atomic_text
+
 Record = dict[str, Any]
-
-
-def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 1536) -> float:
-    """The machine's own FLOP/s in one large matmul: what shares of the peak are shares of. Takes about 0.3 s."""
-    size = size if device.type == "cpu" else 8192
-    a = torch.randn(size, size, device=device).to(dtype)
-    best = math.inf
-    for _ in range(4):
-        _wait(device)
-        start = time.perf_counter()
-        a @ a
-        _wait(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def clock(seconds: float) -> str:
@@ -76,12 +58,15 @@ class MetricsFile:
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         kept = [r for r in read_metrics(path) if r["step"] <= step]
-        path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+        atomic_text(path, "".join(json.dumps(r) + "\n" for r in kept))
 
     def write(self, record: Record) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             whole = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
             file.write(json.dumps(whole, allow_nan=False) + "\n")
+
+    def close(self) -> None:
+        """Every record is on the disk already."""
 
 
 def read_metrics(path: Path) -> list[Record]:
@@ -106,6 +91,9 @@ class TensorBoard:
             if isinstance(value, (int, float)) and name != "step":
                 self.writer.add_scalar(name, value, record["step"])
 
+    def close(self) -> None:
+        self.writer.close()
+
 
 class WeightsAndBiases:
     def __init__(self, folder: Path) -> None:
@@ -115,6 +103,9 @@ class WeightsAndBiases:
 
     def write(self, record: Record) -> None:
         self.run.log(record, step=record["step"])
+
+    def close(self) -> None:
+        self.run.finish()
 
 
 TRACKERS: dict[str, Callable[[Path], Any]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}

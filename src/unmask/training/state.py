@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..folder import atomic_folder, load_tensors, read_json, save_tensors, settled, verify
 
 Facts = dict[str, Any]
@@ -49,9 +50,19 @@ def everything(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: p.name)
 
 
-def newest(folder: Path) -> State | None:
-    found = everything(folder)
-    return load(found[-1]) if found else None
+def newest(folder: Path, tell: Callable[[str], None] = lambda message: None) -> State | None:
+    """The newest checkpoint that is whole, if there is any; `tell` hears of those passed over. UserError where all that
+    there are are damaged."""
+    damage: UserError | None = None
+    for path in reversed(everything(folder)):
+        try:
+            return load(path)
+        except UserError as error:
+            damage = damage or error
+            tell(f"{path.name} is damaged ({error}); going back to the checkpoint before it")
+    if damage is not None:
+        raise damage
+    return None
 
 
 def load(path: Path) -> State:

@@ -8,10 +8,9 @@ in a row bring the last checkpoint back.
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,9 +25,12 @@ from ..errors import UserError
 from ..noise.draws import FromGenerator, seeded
 from ..objectives.objective import Objective
 from . import state
+from .memory import keep_freed_memory
 from .optim import COURSES, Average, Plan, set_pace
 from .options import TrainOptions
-from .progress import TRACKERS, Display, MetricsFile, clock, matmul_peak
+from .report import Report
+from .signals import heard
+from .work import Work
 
 MOST_ROLLBACKS = 3
 
@@ -99,6 +101,7 @@ class Trainer:
         self.objective, self.batches, self.seed = objective, batches, seed
         self.bytes_per_token, self.validate = bytes_per_token, validate
         self.title, self.quiet = title, quiet
+        self.work = Work(denoiser.network, accelerator.device, self._dtype())
         self.denoiser = denoiser.to(accelerator.device)
         denoiser.network.recompute = options.recompute
         if options.compile:
@@ -113,25 +116,24 @@ class Trainer:
     # -- the loop
 
     def run(self) -> Summary:
-        self.resume()
-        main = self.accelerator.is_main_process
-        self.display = Display(self.title, quiet=self.quiet or not main)
-        self.metrics = MetricsFile(self.folder / "metrics.jsonl", self.at.step) if main else None
-        self.trackers = [TRACKERS[name](self.folder) for name in self.options.log_to] if main else []
-        self.peak = matmul_peak(self.accelerator.device, self._dtype())
-        if self.at.step:
-            self.display.say(f"going on from step {self.at.step}")
-        started, before = time.perf_counter(), self.at.seconds
-        self.since = (started, self.at.tokens)
-        with self._signals():
-            while self.progress < 1 and not self.stopping:
-                self._step()
-                self.at.seconds = before + time.perf_counter() - started
-                self._agree()
-                self._now_and_then()
-        if self.at.step % self.options.save_every or self.stopping:
-            self.save()
-        self.display.close()
+        quiet, silent = self.quiet, not self.accelerator.is_main_process
+        with Report(self.folder, self.work, self.bytes_per_token, title=self.title, quiet=quiet, silent=silent) as told:
+            self.report = told
+            if self.accelerator.device.type == "cpu":
+                keep_freed_memory()
+            self.resume()
+            if self.at.step:
+                told.say(f"going on from step {self.at.step}")
+            told.begin(self.at.step, self.at.tokens, self.options.log_to)
+            started, before = time.perf_counter(), self.at.seconds
+            with heard(self._stop):
+                while self.progress < 1 and not self.stopping:
+                    self._step()
+                    self.at.seconds = before + time.perf_counter() - started
+                    self._agree()
+                    self._now_and_then()
+            if self.at.step % self.options.save_every or self.stopping:
+                self.save()
         return self._summary()
 
     def _agree(self) -> None:
@@ -191,7 +193,7 @@ class Trainer:
     def _roll_back(self) -> None:
         """Weights and moments of the last checkpoint, but new data and new noise: the old ones led here."""
         bad, skipped, rollbacks = self.at.bad, self.at.skipped, self.at.rollbacks + 1
-        found = state.newest(self.folder / "checkpoints")
+        found = state.newest(self.folder / "checkpoints", self.report.say)
         if found is None or rollbacks > MOST_ROLLBACKS:
             raise UserError(
                 f"train: the loss was not finite for {bad} steps in a row and {rollbacks - 1} rollbacks did not help; "
@@ -201,7 +203,7 @@ class Trainer:
         self._restore(found)
         self.batches.load_state_dict(position)
         self.at.skipped, self.at.rollbacks, self.at.bad = skipped, rollbacks, 0
-        self.display.say(f"{bad} non-finite steps in a row: rolled back to step {self.at.step}, going on with new data")
+        self.report.say(f"{bad} non-finite steps in a row: rolled back to step {self.at.step}, going on with new data")
 
     def _course(self) -> tuple[float, float, float]:
         one = 0.0 if self.options.minutes is not None else 1 / self._steps_in_all
@@ -223,26 +225,15 @@ class Trainer:
         done = self.progress >= 1 or self.stopping
         record: dict[str, Any] = {}
         if step % o.log_every == 0 or done:
-            record = self._record()
+            record = self.report.pace(self.loss, self.at.tokens, self._length) | {"skipped": self.at.skipped}
         if self.validate is not None and ((o.eval_every and step % o.eval_every == 0) or done):
             record |= self._validated()
         if record:
-            self._write({"step": step, "tokens": self.at.tokens, "seconds": round(self.at.seconds, 2)} | record)
+            head = {"step": step, "tokens": self.at.tokens, "seconds": round(self.at.seconds, 2)}
+            self.report.write(head | record, self.progress)
         if step % o.save_every == 0:
             self.save()
-
-    def _record(self) -> dict[str, Any]:
-        now = (time.perf_counter(), self.at.tokens)
-        speed = (now[1] - self.since[1]) / max(now[0] - self.since[0], 1e-9)
-        self.since = now
-        flops = 3 * self.denoiser.network.matmul_flops(self._length) * speed
-        return {
-            "loss": self.loss,
-            "bits_per_byte": self.loss / math.log(2) / self.bytes_per_token,
-            "tokens_per_second": round(speed, 1),
-            "peak_share": round(flops / self.peak, 4),
-            "skipped": self.at.skipped,
-        }
+            self.work.measure_peak()
 
     def _validated(self) -> dict[str, float]:
         assert self.validate is not None
@@ -253,23 +244,6 @@ class Trainer:
         if self.average is not None:
             self.average.swap(self.denoiser)
         return found
-
-    def _write(self, record: dict[str, Any]) -> None:
-        if self.metrics is None:
-            return
-        for sink in (self.metrics, *self.trackers):
-            sink.write(record)
-        self.display.show(self.progress, self._line(record))
-
-    def _line(self, record: dict[str, Any]) -> str:
-        left = self.at.seconds * (1 / max(self.progress, 1e-9) - 1)
-        parts = [f"step {record['step']}"]
-        if "loss" in record:
-            parts += [f"loss {record['loss']:.3f}", f"{record['bits_per_byte']:.3f} bits/byte"]
-            parts += [f"{record['tokens_per_second']:,.0f} tokens/s", f"{record['peak_share']:.0%} of peak"]
-        if "valid_bits_per_byte" in record:
-            parts.append(f"valid {record['valid_bits_per_byte']:.3f} bits/byte")
-        return ", ".join([*parts, f"{clock(left)} left"])
 
     # -- checkpoints
 
@@ -285,14 +259,16 @@ class Trainer:
                 "optimizers": optimizers,
                 "data": self.batches.state_dict(),
                 "average_steps": self.average.steps if self.average else 0,
-                "processes": self.accelerator.num_processes,
             }
             state.save(self.folder / "checkpoints", self.at.step, state.State(tensors, facts), self.options.keep)
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
-        found = state.newest(self.folder / "checkpoints")
-        if found is not None:
+        """Go to the newest whole checkpoint; a run that has none makes one, to have something to roll back to."""
+        found = state.newest(self.folder / "checkpoints", self.report.say)
+        if found is None:
+            self.save()
+        else:
             self._restore(found)
 
     @torch.no_grad()
@@ -319,27 +295,10 @@ class Trainer:
     def _dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and a scheduler's SIGTERM end the current step, save, and leave; a second one leaves at once."""
-        caught: list[int] = []
-
-        def stop(number: int, frame: Any) -> None:
-            if caught:
-                raise KeyboardInterrupt
-            caught.append(number)
-            self.stopping = True
-            self.display.say("stopping after this step; once more to stop at once")
-
-        try:
-            old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: no signals to take over
-            old = {}
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
+    def _stop(self) -> None:
+        """The current step ends, a checkpoint is saved, the run leaves."""
+        self.stopping = True
+        self.report.say("stopping after this step; once more to stop at once")
 
     def _summary(self) -> Summary:
         at = self.at
