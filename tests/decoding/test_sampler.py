@@ -28,10 +28,14 @@ def bare(text: Decoded) -> tuple:
     return text.tokens, text.canvas, text.settled_at, text.finish_reason, counts
 
 
-def some_row(rng: random.Random) -> Row:
+def some_prompt(rng: random.Random) -> Row:
     prompt = [rng.randrange(MASK) for _ in range(rng.randrange(7))]
+    return Row.after(prompt, rng.randrange(1, 9), rng.randrange(1 << 40))
+
+
+def some_row(rng: random.Random) -> Row:
     if rng.random() < 0.5:
-        return Row.after(prompt, rng.randrange(1, 9), rng.randrange(1 << 40))
+        return some_prompt(rng)
     known = [rng.randrange(MASK) if rng.random() < 0.5 else None for _ in range(rng.randrange(1, 12))]
     return Row.gaps(known, rng.randrange(1 << 40))
 
@@ -64,7 +68,7 @@ def test_a_row_becomes_the_same_alone_and_in_a_batch(case: int, masked: Denoiser
 @pytest.mark.parametrize("case", range(20))
 def test_autoregressive_rows_too(case: int, forward: Denoiser, masking: Masking) -> None:
     rng = random.Random(case)
-    rows = [some_row(rng) for _ in range(4)]
+    rows = [some_prompt(rng) for _ in range(4)]
     settings = Decoding(temperature=1.0, block=rng.choice([None, 3]), eos_id=rng.choice([None, 2]))
     for row, text in zip(rows, decode(forward, masking, rows, settings)):
         assert bare(decode(forward, masking, [row], settings)[0]) == bare(text)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
 from ..models.attention import Places
-from .steppers import Move, Tick
+from .steppers import Memory, Move, Tick
 
 Change = Callable[[str, Tensor], Tensor]
 WIDE = {"x", "t", "block", "settled_at", "sure"}  # fields that have a column a position
@@ -66,9 +66,13 @@ class Canvas:
     """B rows in progress, W columns; shorter rows are padded on the right, so a row's positions are its own.
 
     x, t (B, W): states and times. block (B, W): which block an open position is written in; -1: given, padding, or no
-    longer wanted. plan (B, most blocks): steps of each block. now, left, taken, passes (B,): current block, steps left
-    in it, steps behind the row, network passes behind the row. settled_at (B, W): the pass that wrote a position, -1
-    if none; sure (B, W): the model's probability of what it wrote, 1 where given. row (B,): which of the prompts it is.
+    longer wanted. plan (B, most blocks): steps of each block. now, left, taken, passes, fed (B,): current block, steps
+    left in it, steps behind the row, network passes behind the row, tokens it was fed in them. settled_at (B, W): the
+    pass that wrote a position, -1 if none; sure (B, W): the model's probability of what it wrote, 1 where given.
+    row (B,): which of the prompts it is. memory: what the stepper keeps from one pass to the next, (B, W, ...) a
+    position or (B,) a row.
+
+    A position is settled once its time is 0. A token that a reviser may still change keeps a time above it.
     """
 
     row: Tensor
@@ -83,17 +87,28 @@ class Canvas:
     left: Tensor
     taken: Tensor
     passes: Tensor
+    fed: Tensor
     settled_at: Tensor
     sure: Tensor
+    memory: Memory = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Sequence[Row], block: int | None, steps: int | None, device: torch.device) -> Canvas:
+    def of(
+        cls,
+        rows: Sequence[Row],
+        block: int | None,
+        steps: int | None,
+        device: torch.device,
+        *,
+        aligned: bool = False,
+    ) -> Canvas:
+        """Blocks of `block` open positions, default one for all. aligned: of so many positions, open or not, counted
+        from the start of the text, as models with blocks of their own see it; the first may begin inside the prompt."""
         width = max((len(row.tokens) for row in rows), default=0)
         x = _padded([row.tokens for row in rows], width, 0)
         open = _padded([[int(o) for o in row.open] for row in rows], width, 0).bool()
-        size = block or max(width, 1)
-        blocks = torch.where(open, (open.cumsum(1) - 1) // size, -1)
-        plans = [_plan(row.n_open, size, steps) for row in rows]
+        blocks = _blocks(open, block or max(width, 1), aligned)
+        plans = [_plan(of_row[of_row >= 0].bincount().tolist(), steps) for of_row in blocks]
         zeros = torch.zeros(len(rows), dtype=torch.int64)
         plan = _padded(plans, max(map(len, plans), default=1), 1)
         canvas = cls(
@@ -109,6 +124,7 @@ class Canvas:
             left=plan[:, 0],
             taken=zeros,
             passes=zeros,
+            fed=zeros,
             settled_at=torch.full_like(x, -1),
             sure=(~open).float(),
         )
@@ -141,7 +157,7 @@ class Canvas:
     @property
     def tick(self) -> Tick:
         steps = self.plan.gather(1, self.now[:, None])[:, 0]
-        return Tick(self.x, self.t, self.position, self.active, self.left, steps, self.taken, self.seed)
+        return Tick(self.x, self.t, self.position, self.active, self.left, steps, self.taken, self.seed, self.memory)
 
     def only(self, index: Tensor) -> Canvas:
         """The rows at index, as narrow as they allow."""
@@ -149,8 +165,8 @@ class Canvas:
         width = int(part.length.max()) if len(part.length) else 0
         return part._each(lambda name, tensor: tensor[:, :width] if name in WIDE else tensor)
 
-    def after(self, move: Move) -> Canvas:
-        """The canvas once a move is made; a row whose block is written goes on to its next."""
+    def after(self, move: Move, fed: Tensor) -> Canvas:
+        """The canvas once a move is made, on a pass that was fed so many tokens of each row (B,)."""
         first_time = move.settled & (self.settled_at < 0)
         return replace(
             self,
@@ -161,6 +177,8 @@ class Canvas:
             left=self.left - move.used,
             taken=self.taken + move.used,
             passes=self.passes + 1,
+            memory=move.memory,
+            fed=self.fed + fed,
         )
 
     def advanced(self) -> Canvas:
@@ -171,12 +189,23 @@ class Canvas:
         return replace(self, now=torch.where(due, upcoming, self.now), left=torch.where(due, steps, self.left))
 
     def _each(self, change: Change) -> Canvas:
-        return Canvas(**{field.name: change(field.name, getattr(self, field.name)) for field in fields(self)})
+        own = {part.name: change(part.name, getattr(self, part.name)) for part in fields(self) if part.name != "memory"}
+        kept = {name: change("x" if part.dim() > 1 else "row", part) for name, part in self.memory.items()}
+        return Canvas(**own, memory=kept)
 
 
-def _plan(n_open: int, size: int, steps: int | None) -> list[int]:
-    sizes = [min(size, n_open - start) for start in range(0, n_open, size)]
-    return shares(sizes, steps or n_open) if sizes else [1]
+def _blocks(open: Tensor, size: int, aligned: bool) -> Tensor:
+    """(B, W) int64: the block of each open position, the first that has any is 0; -1 where nothing is open."""
+    if not aligned:
+        return torch.where(open, (open.cumsum(1) - 1) // size, -1)
+    number = torch.arange(open.shape[1]).expand(open.shape) // size
+    first = number.masked_fill(~open, open.shape[1]).amin(1, keepdim=True) if open.numel() else number
+    return torch.where(open, number - first, -1)
+
+
+def _plan(sizes: Sequence[int], steps: int | None) -> list[int]:
+    """Steps of the blocks with so many open positions."""
+    return shares(sizes, steps or sum(sizes)) if sizes else [1]
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:

@@ -15,17 +15,19 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..errors import UserError
+from ..models.attention import block_size
 from ..noise.draws import FromCounters
 from ..noise.process import Process
 from .canvas import Canvas, Row
+from .context import Context
 from .length import Finish, closed, cut, without_end
 from .settings import Decoding
 
 
 @dataclass(frozen=True)
 class Counts:
-    """forwards: network passes; queries: tokens the network was fed in them, padding included for a batch; written:
-    tokens given back to the user, so neither the end of text nor what stands behind it."""
+    """forwards: network passes; queries: tokens the network was fed in them, without a cache the padding of a batch
+    too; written: tokens given back to the user, so neither the end of text nor what stands behind it."""
 
     forwards: int = 0
     queries: int = 0
@@ -38,7 +40,8 @@ class Decoded:
     """tokens: the new text up to its end, or the whole row where gaps were filled. canvas: every position, the mask
     where nothing was written behind the end. settled_at: the pass of this row, from 0, that wrote a position, -1 if
     none. confidence: the model's probability of what it wrote there, 1 where given, 0 where nothing is written.
-    counts: of the passes this row took part in; its seconds are those of these passes."""
+    counts: of the passes this row took part in; its seconds are those of these passes. exact: no cache gave the network
+    an older text to look at than the one it wrote on."""
 
     tokens: list[int]
     canvas: list[int]
@@ -46,6 +49,7 @@ class Decoded:
     confidence: list[float]
     finish_reason: Finish
     counts: Counts
+    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Sampler:
 
     @torch.inference_mode()
     def __call__(self, prompts: Sequence[Row]) -> list[Decoded]:
-        _check(prompts, self.denoiser.vocab)
+        _check(prompts, self.denoiser)
         settings = self.settings.for_model(self.denoiser, max((row.n_open for row in prompts), default=0))
         was_training = self.denoiser.training
         self.denoiser.eval()
@@ -111,24 +115,27 @@ class _Run:
     def __init__(self, sampler: Sampler, settings: Decoding) -> None:
         self.sampler, self.settings = sampler, settings
         self.stepper = settings.stepper(sampler.denoiser)
+        self.policy = settings.policy(sampler.denoiser)
 
     def write(self, prompts: Sequence[Row]) -> list[Decoded]:
         canvas = self._blank(prompts)
-        seconds = [0.0] * len(prompts)
+        context = Context(self.sampler.denoiser, self.policy, canvas)
+        seconds = 0.0  # of every pass so far: a row takes part in all of them until it is written
         done: dict[int, Decoded] = {}
         while True:
             writing = canvas.pending.any(1)
-            for i in (~writing).nonzero()[:, 0].tolist():
-                row = int(canvas.row[i])
-                done[row] = self._decoded(canvas, i, prompts[row], seconds[row])
-            canvas = canvas.only(writing.nonzero()[:, 0])
+            if not bool(writing.all()):
+                for i in (~writing).nonzero()[:, 0].tolist():
+                    row = int(canvas.row[i])
+                    done[row] = self._decoded(canvas, i, prompts[row], seconds)
+                index = writing.nonzero()[:, 0]
+                canvas = canvas.only(index)
+                context.only(index)
             if not len(canvas.row):
                 break
             began = time.perf_counter()
-            canvas = self._step(canvas)
-            spent = time.perf_counter() - began
-            for row in canvas.row.tolist():
-                seconds[row] += spent
+            canvas = self._step(canvas, context)
+            seconds += time.perf_counter() - began
             if self.sampler.observe is not None:  # outside the clock: an onlooker may take its time
                 self.sampler.observe(Event(frames(canvas), self.sampler.counts))
         self._count(written=sum(text.counts.written for text in done.values()))
@@ -137,22 +144,24 @@ class _Run:
     def _blank(self, prompts: Sequence[Row]) -> Canvas:
         """Open positions as pure noise."""
         device = self.sampler.denoiser.banned.device
-        canvas = Canvas.of(prompts, self.settings.block, self.settings.steps, device)
+        aligned = block_size(self.sampler.denoiser.rule) is not None
+        canvas = Canvas.of(prompts, self.settings.block, self.settings.steps, device, aligned=aligned)
         rng = FromCounters(canvas.seed, canvas.position)
         rng.begin(-1)
         noise = self.sampler.process.prior(canvas.x, rng)
         return replace(canvas, x=torch.where(canvas.t > 0, noise, canvas.x))
 
-    def _step(self, canvas: Canvas) -> Canvas:
+    def _step(self, canvas: Canvas, context: Context) -> Canvas:
         """One pass and what follows from it."""
         began, tick = time.perf_counter(), canvas.tick
         asked = self.stepper.ask(tick)
         assert bool(asked.any(1).all()), "a pass for a row with nothing to write"
-        prediction = self.sampler.denoiser(canvas.x, canvas.t, places=canvas.places, where=asked)
+        prediction, fed = context.predict(canvas, asked)
         values = without_end(self.stepper.read(prediction), self.settings.eos_id, self._endless(canvas, asked))
-        moved = canvas.after(self.stepper.move(self.sampler.process, tick, asked, values))
+        moved = canvas.after(self.stepper.move(self.sampler.process, tick, asked, values), fed)
         moved = closed(moved, self.settings.eos_id).advanced()
-        self._count(forwards=1, queries=canvas.x.numel(), seconds=time.perf_counter() - began)
+        queries = int(fed.sum()) if self.policy.keeps else canvas.x.numel()
+        self._count(forwards=1, queries=queries, seconds=time.perf_counter() - began)
         return moved
 
     def _endless(self, canvas: Canvas, asked: Tensor) -> Tensor:
@@ -172,7 +181,8 @@ class _Run:
             settled_at=canvas.settled_at[i, :length].tolist(),
             confidence=canvas.sure[i, :length].tolist(),
             finish_reason=finish,
-            counts=Counts(passes, passes * length, prompt.n_open if prompt.infill else len(tokens), seconds),
+            counts=Counts(passes, int(canvas.fed[i]), prompt.n_open if prompt.infill else len(tokens), seconds),
+            exact=self.policy.exact,
         )
 
     def _count(self, forwards: int = 0, queries: int = 0, written: int = 0, seconds: float = 0.0) -> None:
@@ -191,8 +201,16 @@ def frames(canvas: Canvas) -> tuple[Frame, ...]:
     )
 
 
-def _check(prompts: Sequence[Row], vocab: int) -> None:
+def _check(prompts: Sequence[Row], denoiser: Denoiser) -> None:
+    size = block_size(denoiser.rule)
     for i, row in enumerate(prompts):
-        wrong = [token for token in row.tokens if not 0 <= token < vocab]
+        wrong = [token for token in row.tokens if not 0 <= token < denoiser.vocab]
         if wrong:
-            raise UserError(f"prompt {i}: token {wrong[0]} is not in the model's vocabulary of {vocab}")
+            raise UserError(f"prompt {i}: token {wrong[0]} is not in the model's vocabulary of {denoiser.vocab}")
+        if size is not None and row.n_open:
+            unseen = (row.open.index(True) // size + 1) * size
+            if not all(row.open[unseen:]):
+                raise UserError(
+                    f"prompt {i}: has a gap that this model, which never looks ahead, would fill without seeing the "
+                    f"text from position {unseen} on; use a bidirectional model"
+                )
