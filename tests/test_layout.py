@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unmask.layout import EARLIEST, Blocks, Whole
-from unmask.models.attention import BlockCausal, Causal, Everything, Places
+from unmask.models.attention import BlockCausal, Everything, Places
 
 
 def rng(seed=0):
@@ -49,6 +49,6 @@ def test_times_are_uniform_over_many_seeds():
 
 
 def test_rules():
-    assert Blocks(1).rule == Causal()
+    assert Blocks(1).rule == BlockCausal(1)
     assert Blocks(4).rule == BlockCausal(4)
     assert Whole().rule == Everything()

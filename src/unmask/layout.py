@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .models.attention import BlockCausal, Causal, Everything, Places, Rule
+from .models.attention import BlockCausal, Everything, Places, Rule
 
 EARLIEST = 1e-3  # times are drawn in [EARLIEST, 1]: at 0 nothing is masked and 1/t has no value
 GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 are spread as evenly as can be, however many they are
@@ -43,11 +43,14 @@ class Blocks:
             begins = begins | (places.document.diff(dim=1) != 0)
         return torch.cat([torch.zeros_like(block[:, :1]), begins.long().cumsum(1)], 1)
 
+    def levels(self, places: Places, rng: torch.Generator) -> Tensor:
+        """(B, blocks) float64 in [0, 1): how far each block is noised, spread over rows and blocks."""
+        numbers = self.numbers(places)
+        return spread(len(numbers), int(numbers.max()) + 1, rng).to(numbers.device)
+
     def times(self, places: Places, rng: torch.Generator) -> Tensor:
         """One time a block, copied to its positions: (B, L)."""
-        numbers = self.numbers(places).cpu()
-        levels = spread(len(numbers), int(numbers.max()) + 1, rng).gather(1, numbers)
-        return levels.float().clamp(min=EARLIEST).to(places.position.device)
+        return self.levels(places, rng).gather(1, self.numbers(places)).float().clamp(min=EARLIEST)
 
     def view(self, clean: Tensor, noisy: Tensor, t: Tensor, places: Places, where: Tensor) -> View:
         """All (B, L). The text is shown twice, noisy and clean, so that every block is predicted from the clean blocks
@@ -64,7 +67,7 @@ class Blocks:
 
     @property
     def rule(self) -> Rule:
-        return Causal() if self.size == 1 else BlockCausal(self.size)
+        return BlockCausal(self.size)
 
 
 @dataclass(frozen=True)

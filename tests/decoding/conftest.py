@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from unmask.denoiser import CleanLogits, Denoiser, NextToken
-from unmask.layout import Blocks, Whole
-from unmask.models.attention import Places
+from unmask.layout import Whole
+from unmask.models.attention import Causal, Places
 from unmask.models.config import ModelConfig
 from unmask.models.transformer import Transformer
 from unmask.noise.tokens import Masking, TokenNoise
@@ -80,7 +80,7 @@ def masked() -> Denoiser:
 
 @pytest.fixture(scope="session")
 def forward() -> Denoiser:
-    return Denoiser(network(1), mask_id=MASK, rule=Blocks(1).rule, head=NextToken(0))
+    return Denoiser(network(1), mask_id=MASK, rule=Causal(), head=NextToken(0))
 
 
 @pytest.fixture(scope="session")

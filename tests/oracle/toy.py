@@ -98,7 +98,7 @@ class LeftToRight(Table):
 
 
 class ByBlocks(Table):
-    """The answer to a text shown twice: a noisy token knows its own block as it is shown and the clean blocks before."""
+    """The answer to a text shown twice: a noisy token knows its block as it is shown and the clean blocks before."""
 
     def __init__(self, toy: Toy, size: int) -> None:
         super().__init__(toy)
@@ -107,7 +107,8 @@ class ByBlocks(Table):
     def forward(
         self, x: Tensor, t: Tensor | None = None, *, places: Places | None = None, where: Tensor | None = None
     ) -> Looked:
-        assert places is not None and where is not None
+        assert places is not None
+        assert where is not None
         if places.clean is None:
             return Looked(self.toy.mu(x)[where])
         length = self.toy.length

@@ -8,7 +8,7 @@ from ..decoding.settings import FORWARD, Decoding
 from ..denoiser import Denoiser
 from ..denoiser import NextToken as ReadsNext
 from ..evaluation.likelihood import Estimator, Exact
-from ..layout import Blocks
+from ..models.attention import Causal
 from ..models.transformer import Transformer
 from ..noise.tokens import Masking
 from ..objectives.next_token import NextToken
@@ -23,7 +23,7 @@ class Autoregressive(Method):
 
     def denoiser(self, network: Transformer, symbols: Symbols) -> Denoiser:
         head = ReadsNext(symbols.start_id)
-        return Denoiser(network, mask_id=symbols.mask_id, rule=Blocks(1).rule, head=head, unused=symbols.unused)
+        return Denoiser(network, mask_id=symbols.mask_id, rule=Causal(), head=head, unused=symbols.unused)
 
     def objective(self, symbols: Symbols) -> NextToken:
         return NextToken()

@@ -6,37 +6,52 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..decoding.settings import Decoding
-from ..denoiser import Denoiser
+from ..denoiser import CleanLogits, Denoiser, ShiftedLogits
 from ..evaluation.likelihood import Estimator, FixedCount
-from ..layout import Whole
+from ..layout import Blocks, Whole
 from ..models.transformer import Transformer
 from ..noise.schedule import Linear, Schedule
 from ..noise.tokens import Masking
 from ..objectives.masked import MaskedBound
-from .method import Method, Symbols
+from ..objectives.objective import Objective
+from .method import Method, Symbols, level_of
 
 
 @dataclass(frozen=True)
 class Masked(Method):
+    """shifted: the output at i - 1 speaks of token i, as in what autoregressive models were tuned to (Dream)."""
+
     schedule: Schedule = Linear()
     masks: Literal["independent", "counted"] = "counted"
     per: Literal["token", "answer"] = "answer"
     short: float = 0.0
+    shifted: bool = False
 
     def process(self, symbols: Symbols, network: Transformer | None = None) -> Masking:
         return Masking.over(symbols.vocab, symbols.mask_id, self.schedule)
 
+    @property
+    def layout(self) -> Blocks:
+        return Whole()
+
     def denoiser(self, network: Transformer, symbols: Symbols) -> Denoiser:
-        return Denoiser(network, mask_id=symbols.mask_id, rule=Whole().rule, unused=symbols.unused)
+        return Denoiser(
+            network,
+            mask_id=symbols.mask_id,
+            rule=self.layout.rule,
+            head=ShiftedLogits() if self.shifted else CleanLogits(),
+            unused=symbols.unused,
+            level=level_of(network, self.schedule),
+        )
 
-    def objective(self, symbols: Symbols) -> MaskedBound:
-        return MaskedBound(self.process(symbols), Whole(), masks=self.masks, short=self.short)
+    def objective(self, symbols: Symbols) -> Objective:
+        return MaskedBound(self.process(symbols), self.layout, masks=self.masks, short=self.short)
 
-    def tuning(self, symbols: Symbols) -> MaskedBound:
-        return MaskedBound(self.process(symbols), Whole(), masks=self.masks, per=self.per)
+    def tuning(self, symbols: Symbols) -> Objective:
+        return MaskedBound(self.process(symbols), self.layout, masks=self.masks, per=self.per)
 
     def estimator(self, draws: int) -> Estimator:
-        return FixedCount(draws=draws)
+        return FixedCount(draws=draws, layout=self.layout)
 
     def decoding(self) -> Decoding:
         return Decoding(rule="confidence")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data.packing import Batch
 from ..denoiser import Denoiser, Prediction
-from ..layout import EARLIEST, Blocks, Whole, spread
+from ..layout import EARLIEST, Blocks, Whole
 from ..noise.draws import Draws, FromGenerator
 from ..noise.tokens import Masking
 from .objective import Loss, answer_sizes, cut, places_of
@@ -51,31 +51,22 @@ class MaskedBound:
         announced = self.count(batch)
         if self.short and torch.rand((), generator=rng.generator) < self.short:
             batch = cut(batch, rng)
-        masked, weights = MASKS[self.masks](self, batch, rng)
+        levels = self.layout.levels(places_of(batch), rng.generator)
+        masked, weights = self.masks_at(self.clip[0] + (self.clip[1] - self.clip[0]) * levels, batch, rng)
         prediction = shown(denoiser, batch, masked, self.layout)
         if self.per == "answer":
             weights = weights / answer_sizes(batch).gather(1, batch.documents.clamp(min=0)).clamp(min=1)
         total, _ = prediction.cross_entropy(batch.tokens[masked], weights[masked])
         return Loss(total * (announced / max(self.count(batch), 1)), announced)
 
-    def independent(self, batch: Batch, rng: FromGenerator) -> tuple[Tensor, Tensor]:
-        """Which positions are masked (B, L), and what each weighs (B, L)."""
-        t = self.layout.times(places_of(batch), rng.generator)
-        t = torch.where(batch.scored, self._clipped(t), 0.0)
-        masked = self.process.corrupt(batch.tokens, t, rng) == self.process.mask_id
-        return masked & batch.scored, self.process.weight(t.clamp(min=EARLIEST))
-
-    def counted(self, batch: Batch, rng: FromGenerator) -> tuple[Tensor, Tensor]:
+    def masks_at(self, levels: Tensor, batch: Batch, rng: FromGenerator) -> tuple[Tensor, Tensor]:
+        """At one level a block, (B, blocks): which positions are masked (B, L), and what each weighs (B, L)."""
         numbers = self.layout.numbers(places_of(batch))
-        levels = spread(len(numbers), int(numbers.max()) + 1, rng.generator)
-        return counted_masks(batch.scored, self._clipped(levels), rng, numbers)
-
-    def _clipped(self, levels: Tensor) -> Tensor:
-        low, high = self.clip
-        return low + (high - low) * levels
-
-
-MASKS = {"independent": MaskedBound.independent, "counted": MaskedBound.counted}
+        if self.masks == "counted":
+            return counted_masks(batch.scored, levels, rng, numbers)
+        t = levels.gather(1, numbers).float().clamp(min=EARLIEST)
+        masked = self.process.corrupt(batch.tokens, t, rng) == self.process.mask_id
+        return masked & batch.scored, self.process.weight(t)
 
 
 def shown(denoiser: Denoiser, batch: Batch, masked: Tensor, layout: Blocks) -> Prediction:
