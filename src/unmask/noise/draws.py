@@ -93,3 +93,9 @@ def categorical(probs: Tensor, u: Tensor) -> Tensor:
     """
     cdf = probs.double().cumsum(-1)
     return (cdf < (u * cdf[..., -1])[..., None]).sum(-1).clamp(max=probs.shape[-1] - 1)
+
+
+def inverse(probs: Tensor, u: Tensor) -> Tensor:
+    """`categorical` where all share one law: probs (V,), u (...) -> (...) int64, with no work over (..., V)."""
+    cdf = probs.double().cumsum(-1)
+    return torch.searchsorted(cdf, u * cdf[-1]).clamp(max=len(probs) - 1)
