@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from .claim import check_claim, claim
 from .corpus import Corpus, prepare
 from .data.packing import windows
 from .decoding.settings import one_sided
@@ -31,8 +32,8 @@ from .evaluation.subject import Subject
 from .evaluation.variance import loss_spread
 from .grid import Cell, CompareOptions, Facts, budget, cells, entrants
 from .lm import LanguageModel, load
-from .recipe import DataRecipe
-from .run import check_claim, claim, train
+from .recipe import DataRecipe, TokenizerRecipe
+from .run import train
 from .training.progress import Display, clock, read_metrics, smooth
 
 OWN = "own"
@@ -59,12 +60,16 @@ def run(
         if report.rows:
             page = report.write(out)
             display.say(f"{len(comparison.finished)} of {len(grid)} models are finished: {page}")
+    if comparison.failed:
+        name, why = next(iter(comparison.failed.items()))
+        also = f" (and {len(comparison.failed) - 1} more)" if len(comparison.failed) > 1 else ""
+        raise UserError(f"methods: {name} failed{also}: {why}; failed.txt in its folder below {out} has the details")
     return report
 
 
 @dataclass
 class Comparison:
-    """The grid at work. finished: what is known of each cell, by its name."""
+    """The grid at work. finished: what is known of each cell, by its name; failed: what went wrong with one."""
 
     options: CompareOptions
     grid: list[Cell]
@@ -73,7 +78,7 @@ class Comparison:
     plan: Facts
     display: Display
     finished: dict[str, compare.Cell] = field(default_factory=dict)
-    spent: dict[str, list[float]] = field(default_factory=dict)  # seconds of "train" and "ask" a cell
+    failed: dict[str, str] = field(default_factory=dict)
     judge: Judge | None = None
     real: dict[str, float] | None = None
 
@@ -82,25 +87,32 @@ class Comparison:
             self._seat(load(self.options.judge, device=self.grid[0].recipe.device), self.options.judge)
         for number, cell in enumerate(self.grid, 1):
             self.display.say(f"[{number}/{len(self.grid)}] {cell.name}{self._left(number - 1)}")
-            known: compare.Cell = {"method": cell.entrant.label, "seed": cell.recipe.seed}
-            known["trained"] = self._train(cell)
-            self.finished[cell.name] = known
-            began = time.perf_counter()
-            lm = load(cell.folder, device=cell.recipe.device, dtype=cell.recipe.dtype, trust=True)
-            if self.judge is None and cell.entrant.exact:
-                self._seat(lm, cell.entrant.label)
-            known["variance"] = self._variance(cell, lm)
-            known["written"] = self._written(cell, lm.subject)
-            known["filled"] = self._filled(cell, lm.subject)
-            known["reversal"] = self._reversal(cell)
-            self.spent.setdefault("ask", []).append(time.perf_counter() - began)
+            try:
+                self._work_on(cell)
+            except Exception as error:  # a method that breaks must not cost the others their hour
+                cell.folder.mkdir(parents=True, exist_ok=True)
+                (cell.folder / "failed.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                self.failed[cell.name] = f"{type(error).__name__}: {error}"
+                self.display.say(f"{cell.name} failed: {self.failed[cell.name]}")
+
+    def _work_on(self, cell: Cell) -> None:
+        known: compare.Cell = {"method": cell.entrant.label, "seed": cell.recipe.seed}
+        known["trained"] = self._train(cell)
+        self.finished[cell.name] = known
+        lm = load(cell.folder, device=cell.recipe.device, dtype=cell.recipe.dtype, trust=True)
+        if self.judge is None and cell.entrant.exact:
+            self._seat(lm, cell.entrant.label)
+        known["variance"] = self._variance(cell, lm)
+        known["written"] = self._written(cell, lm.subject)
+        known["filled"] = self._filled(cell, lm.subject)
+        known["reversal"] = self._reversal(cell)
 
     def _left(self, done: int) -> str:
-        """What the rest of the grid will take, going by what is behind it."""
-        if not self.spent:
+        """What the rest of the grid will take, going by the cells behind it."""
+        seconds = [cell.seconds for cell in self.grid[:done] if cell.name in self.finished]
+        if not seconds:
             return ""
-        mean = sum(statistics.fmean(seconds) for seconds in self.spent.values())
-        return f" (about {clock(mean * (len(self.grid) - done))} left for the grid)"
+        return f" (about {clock(statistics.fmean(seconds) * (len(self.grid) - done))} left for the grid)"
 
     def _seat(self, lm: LanguageModel, name: str) -> None:
         self.judge = Judge(name, lm.denoiser, lm.tokenizer, lm.method.estimator(1))
@@ -115,11 +127,9 @@ class Comparison:
         recipe = cell.recipe.model_copy(update={"train": cell.recipe.train.model_copy(update=self.plan)})
 
         def make() -> Facts:
-            began = time.perf_counter()
             result = train(recipe, corpus=self.corpus, quiet=self.display.console.quiet, title=cell.entrant.label)
             if result.summary.interrupted:
                 raise KeyboardInterrupt  # saved: the same command goes on from there
-            self.spent.setdefault("train", []).append(time.perf_counter() - began)
             return result.as_dict()
 
         return cell.keep("trained", recipe.model_dump(exclude={"device", "out"}), make)
@@ -146,7 +156,7 @@ class Comparison:
         return cell.keep("judged", asked | {"judge": self.judge.name}, lambda: self._judged(written))
 
     def _write(self, subject: Subject, seed: int) -> Facts:
-        points, cannot, seen = [], None, set()
+        points, cannot, seen = [], "", set()
         for rule in self.options.rules:
             named = str(subject.settings.kind if rule == OWN else rule)
             if named in seen:
@@ -157,12 +167,12 @@ class Comparison:
                 try:
                     done = go_on(subject, self._prompts, self._length, Pace(at_once, changes), seed << 20)
                 except UserError as error:
-                    cannot = cannot or (f"{at_once} tokens a pass: {error}" if rule == OWN else None)
+                    cannot = str(error)
                     continue
                 speed = len(done.texts) * self._length / max(done.seconds, 1e-9)
                 point = {"rule": named, "at_once": at_once, "passes": done.passes, "tokens_per_second": speed}
                 points.append(point | asdict(done.variety) | {"texts": done.texts})
-        return {"points": points} | ({"cannot": cannot} if cannot else {})
+        return {"points": points} if points else {"points": [], "cannot": f"writing: {cannot}"}
 
     def _judged(self, written: Facts) -> Facts:
         """Every way of writing with the judge's word on it, and a few texts to show instead of all."""
@@ -220,6 +230,7 @@ class Comparison:
             "out": str(cell.folder / "facts"),
             "base": str(cell.folder),
             "data": DataRecipe(source=str(read), valid=str(read), whole=True),
+            "tokenizer": TokenizerRecipe(),  # the base's
             "train": cell.recipe.train.model_copy(update=budget),
         }
         quiet, title = self.display.console.quiet, f"{cell.entrant.label}, facts"
@@ -273,7 +284,7 @@ class Comparison:
         rows = compare.rows(self.finished.values())
         rows.sort(key=lambda row: order.index(row.method))
         curves = {cell.entrant.label: _curve(cell) for cell in self.grid if cell.name in self.finished}
-        return Report(f"{len(rows)} ways of diffusing text", rows, self._facts(), self.real, curves)
+        return Report(" · ".join(row.method for row in rows), rows, self._facts(), self.real, curves)
 
     def _facts(self) -> dict[str, str]:
         recipe, options = self.grid[0].recipe, self.options

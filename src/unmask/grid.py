@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class CompareOptions(BaseModel):
     prompt: int = Field(default=32, ge=0, description="tokens of held-out text before each")
     write: int = Field(default=64, gt=0, description="tokens of a text")
     passes: list[int] = Field(default=[1, 2, 4, 8, 16], description="tokens a network pass")
-    rules: list[str] = Field(default=["own", "ancestral"], description="rules of `generate`; own: the method's")
+    rules: list[str] = Field(default=["ancestral", "own"], description="rules of `generate`; own: the method's")
     temperature: float = Field(default=1.0, ge=0)
     gaps: int = Field(default=64, ge=0, description="gaps cut from held-out text; 0: none")
     gap_tokens: int = Field(default=4, gt=0)
@@ -158,11 +159,18 @@ class Cell:
         path, asked = self.folder / f"{part}.json", json.loads(json.dumps(asked))
         if path.is_file() and (known := read_json(path)).get("asked") == asked:
             return dict(known["found"])
+        began = time.perf_counter()
         found = make()
+        known = {"asked": asked, "found": found, "seconds": round(time.perf_counter() - began, 1)}
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps({"asked": asked, "found": found}, indent=1), encoding="utf-8")
+        fresh.write_text(json.dumps(known, indent=1), encoding="utf-8")
         os.replace(fresh, path)
         return found
+
+    @property
+    def seconds(self) -> float:
+        """What everything that is known of it has taken."""
+        return sum(float(read_json(path)["seconds"]) for path in self.folder.glob("*.json"))
 
 
 def cells(

@@ -165,9 +165,9 @@ TABLES = (
     ),
     Table(
         "How well they write",
-        "Held-out prompts continued, one token a network pass in the model's own order. The judge is an autoregressive "
-        "model: low perplexity means likely text, and repetitive text is likely. Read it beside the entropy; good text "
-        "is near real text in both. No text was left out.",
+        "Held-out prompts continued, about one token a network pass, by the first rule that the method can follow. The "
+        "judge is an autoregressive model: low perplexity means likely text, and repetitive text is likely. Read it "
+        "beside the entropy; good text is near real text in both. No text was left out.",
         (
             Column("judge's perplexity", _get("judge_perplexity"), lambda v: f"{v:.1f}"),
             Column("entropy, nats", _get("entropy"), lambda v: f"{v:.3f}"),
