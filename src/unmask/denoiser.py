@@ -6,7 +6,7 @@ states of the positions asked for, and turns them into log-probabilities or cros
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -103,7 +103,10 @@ class ShiftedLogits(Head):
 
 
 class Denoiser(nn.Module):
-    """The network bound to its rule, head and mask. unused: ids without a meaning, never emitted, like the mask."""
+    """The network bound to its rule, head and mask. unused: ids without a meaning, never emitted, like the mask.
+
+    level: what the network is told of a time, if it is not the time itself.
+    """
 
     banned: Tensor
 
@@ -115,9 +118,10 @@ class Denoiser(nn.Module):
         rule: Rule = Everything(),
         head: Head = CleanLogits(),
         unused: Sequence[int] = (),
+        level: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.network, self.rule, self.head, self.mask_id = network, rule, head, mask_id
+        self.network, self.rule, self.head, self.mask_id, self.level = network, rule, head, mask_id, level
         self.register_buffer("banned", torch.tensor([mask_id, *unused]), persistent=False)
 
     @property
@@ -135,7 +139,8 @@ class Denoiser(nn.Module):
         feed: Tensor | None = None,
         feedback: Tensor | None = None,
     ) -> Prediction:
-        """x (B, L) noisy tokens, or noisy embeddings (B, L, E), t (B, L) their times -> mu at where (B, L) bool (all if None), N rows in row order.
+        """x (B, L) noisy tokens, or noisy embeddings (B, L, E), t (B, L) their times -> mu at where (B, L) bool (all if
+        None), N rows in row order.
 
         With a cache only the positions feed (B, L) bool (all if None) go through the network, among them `sought`.
         feedback (B, L, E): what it said before, as embeddings.
@@ -145,7 +150,10 @@ class Denoiser(nn.Module):
         source, rows = self.head.sources(places), self.sought(where, places)
         wanted = None if cache is None and rows.all() else rows
         inputs = self.head.inputs(x, places)
-        hidden = self.network(inputs, places, self.rule, t, wanted, cache=cache, feed=feed, feedback=feedback).flatten(0, -2)
+        told = t if t is None or self.level is None else self.level(t)
+        hidden = self.network(
+            inputs, places, self.rule, told, wanted, cache=cache, feed=feed, feedback=feedback
+        ).flatten(0, -2)
         if source is not None:
             rank = (rows.flatten().cumsum(0) - 1).view_as(rows)
             hidden = hidden[rank.gather(1, source)[where]]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+from torch import Tensor
 
 from ..decoding.settings import Decoding
 from ..denoiser import Denoiser
@@ -11,6 +14,7 @@ from ..evaluation.likelihood import Estimator
 from ..models.config import ModelConfig
 from ..models.transformer import Transformer
 from ..noise.process import Process
+from ..noise.schedule import Schedule
 from ..objectives.objective import Objective
 
 
@@ -23,6 +27,13 @@ class Symbols:
     mask_id: int
     start_id: int
     unused: tuple[int, ...] = ()
+
+
+def level_of(network: Transformer, schedule: Schedule) -> Callable[[Tensor], Tensor] | None:
+    """What the network is told of a time where that is not the time: sigma = -log alpha, as published ones are."""
+    if network.config.time_unit == "t":
+        return None
+    return lambda t: -schedule.alpha(t.double()).log().to(t.dtype)
 
 
 class Method(Protocol):

@@ -1,7 +1,8 @@
 """A saved model: a Hugging Face folder with config.json and model.safetensors. Knows no noise and no training.
 
 `config.json` holds {"architectures", "model_type", "model": the ModelConfig} and whatever the caller adds (the resolved
-method of its recipe), so that the folder needs nothing else. Tied weights are stored once.
+method of its recipe), so that the folder needs nothing else. Tied weights are stored once. A folder in the layout of a
+published family is read as if it were one of ours, by the tables of `families`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UserError, nearest
 from ..folder import (
@@ -28,9 +29,20 @@ from ..folder import (
     write_manifest,
 )
 from .config import ModelConfig
+from .families import Raw, family_named, family_of
+from .families.transfer import assign, read_into, write_from
 from .transformer import Transformer
 
-__all__ = ["atomic_folder", "load_model", "read_config", "resolve", "save_model", "verify", "write_manifest"]
+__all__ = [
+    "atomic_folder",
+    "export_model",
+    "load_model",
+    "read_config",
+    "resolve",
+    "save_model",
+    "verify",
+    "write_manifest",
+]
 
 CONFIG, WEIGHTS, MODEL_TYPE = "config.json", "model.safetensors", "unmask"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -66,21 +78,82 @@ def load_model(
     verify(folder, check)
     with torch.device("meta"):  # no memory until the weights are here
         network = Transformer(_model_config(folder / CONFIG, config["model"]))
-    tensors = load_tensors(folder / WEIGHTS)
-    _compare(folder / WEIGHTS, {name: p.shape for name, p in network.named_parameters()}, tensors)
-    _assign(network, {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()})
+    if _is_ours(read_json(folder / CONFIG)):
+        tensors = load_tensors(folder / WEIGHTS)
+        _compare(folder / WEIGHTS, {name: p.shape for name, p in network.named_parameters()}, tensors)
+        assign(network, {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()})
+    else:
+        family = family_named(config["published"]["family"])
+        prefix, buffers = read_into(network, folder, family, dtype, device)
+        config["published"] |= {"prefix": prefix, "buffers": buffers}
     return network.eval(), config
 
 
+def export_model(
+    folder: str | Path,
+    network: Transformer,
+    config: Mapping[str, Any],
+    to: str,
+    tokenizer_save: Callable[[Path], None] | None = None,
+) -> None:
+    """Write the model under a family's own names; what came from that family goes back bit for bit.
+
+    config: as `load_model` gave it. UserError where the family has no network of this shape.
+    """
+    family, origin = family_named(to), config.get("published") or {}
+    if origin.get("family") != to:
+        origin = {}
+    published = _described(network.config, to, origin.get("config") or {})
+    prefix = origin.get("prefix", family.prefixes[0])
+    with atomic_folder(folder) as fresh:
+        if tokenizer_save is not None:
+            tokenizer_save(fresh)
+        (fresh / CONFIG).write_text(json.dumps(published, indent=2) + "\n", encoding="utf-8")
+        write_from(network, fresh, family, prefix, origin.get("buffers") or {})
+
+
+def _described(c: ModelConfig, to: str, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json of the family for this shape: the one it came with where that still holds."""
+    family = family_named(to)
+    if origin and _same(family.shape(Raw(origin)), c) is None:
+        return dict(origin)
+    found = {**origin, **family.describe(c)}
+    if wrong := _same(family.shape(Raw(found)), c):
+        raise UserError(f"to: a {to} model cannot have model.{wrong}={getattr(c, wrong)!r}; choose another family")
+    return found
+
+
+def _same(a: ModelConfig, b: ModelConfig) -> str | None:
+    """The first field in which two shapes differ, if any that changes what a network computes does."""
+    a, b = (
+        c.model_copy(update={"head_width": c.head_dim, "hidden": c.mlp_width, "kv_heads": c.n_kv_heads}) for c in (a, b)
+    )
+    fields = [name for name in ModelConfig.model_fields if name not in ("dropout", "context")]
+    return next((name for name in fields if getattr(a, name) != getattr(b, name)), None)
+
+
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """config.json of a folder that `save_model` wrote. UserError for any other."""
+    """config.json of a folder that `save_model` wrote, or what it would hold for a published one: {"model", "method",
+    "published": {"family", "config"}}. UserError for any other."""
     path = settled(folder) / CONFIG
     config = read_json(path)
-    if config.get("model_type") != MODEL_TYPE or not isinstance(config.get("model"), dict):
-        raise UserError(
-            f"{path}: model_type={config.get('model_type')!r} is not a model that unmask saved; name one that is"
-        )
-    return config
+    if _is_ours(config):
+        if isinstance(config.get("model"), dict):
+            return config
+        raise UserError(f"{path}: holds no model; restore the file")
+    try:
+        family = family_of(config)
+        shape, facts = family.shape(Raw(config)), family.facts(Raw(config))
+    except UserError as error:
+        raise UserError(f"{path.parent}/{error}") from error
+    except ValidationError as error:
+        raise UserError(f"{path}: {error.errors()[0]['msg']}; restore the file as it was published") from error
+    published = {"family": family.name, "config": config}
+    return {"model": shape.model_dump(), "method": dict(facts.method), "published": published}
+
+
+def _is_ours(config: Mapping[str, Any]) -> bool:
+    return config.get("model_type") == MODEL_TYPE
 
 
 def resolve(path_or_hub_id: str | Path) -> Path:
@@ -145,11 +218,3 @@ def _compare(path: Path, wanted: Mapping[str, torch.Size], found: Mapping[str, T
             )
     if extra := sorted(found.keys() - wanted.keys()):
         raise UserError(f"{path}: tensor {extra[0]!r} has no place in this model; {nearest(extra[0], wanted)}")
-
-
-def _assign(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors in place of the meta parameters; modules that shared a parameter share the new one."""
-    fresh = {id(p): nn.Parameter(tensors[name]) for name, p in network.named_parameters()}
-    for module in network.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            setattr(module, name, fresh[id(parameter)])

@@ -1,0 +1,184 @@
+"""`load_denoiser`: a checkpoint, published or our own, as the denoiser that it is, without a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .base import model_folder
+from .data.tokenizer import load_tokenizer
+from .denoiser import Denoiser, ShiftedLogits
+from .device import pick_device, pick_dtype
+from .errors import UserError
+from .methods.method import Symbols
+from .models.attention import Causal, Places, Rule
+from .models.checkpoint import load_model
+from .models.families import Facts, Raw, family_named
+from .models.transformer import Transformer
+from .noise.process import Process
+from .recipe import method_of
+from .run import symbols_of
+
+
+class LoadedDenoiser(Denoiser):
+    """family, config: what it is and its config.json as published; facts: what the family knows of it; process: the
+    noise that it undoes."""
+
+    def __init__(self, base: Denoiser, process: Process, family: str, config: Mapping[str, Any], facts: Facts) -> None:
+        super().__init__(
+            base.network,
+            mask_id=base.mask_id,
+            rule=base.rule,
+            head=base.head,
+            level=base.level,
+        )
+        self.banned = base.banned
+        self.process, self.family, self.config, self.facts = process, family, config, facts
+
+    def raw_logits(
+        self,
+        tokens: Tensor,
+        *,
+        attention_mask: Tensor | None = None,
+        sigma: Tensor | float | None = None,
+        t: Tensor | float | None = None,
+    ) -> Tensor:
+        """What the published network says, (B, L, V) float32: before any shift, carry-over or ban.
+
+        tokens (B, L) ids, or logits (B, L, V) whose softmax mixes embeddings. attention_mask: (B, L) 1 for text and 0
+        for padding, or who sees whom, (L, L), (B, L, L) or (B, 1, L, L), bool or added to the scores. sigma, or the
+        time t that it follows from: (B,), (B, 1), (B, L) or a number, for a network that is told its noise level.
+        """
+        device = self.network.embed.weight.device
+        tokens = tokens.to(device)
+        batch, length = tokens.shape[:2]
+        places, rule = self._seen(tokens, None if attention_mask is None else attention_mask.to(device))
+        x = tokens.float().softmax(-1) @ self.network.embed.weight.float() if tokens.is_floating_point() else tokens
+        hidden = self.network(x, places, rule, self._level(batch, length, sigma, t))
+        if places.clean is not None:
+            hidden = hidden[:, : length // 2]
+        logits = self.network.head(hidden).float()
+        if places.document is not None and not isinstance(rule, Given):
+            logits = logits.masked_fill((places.document < 0)[..., None], 0.0)  # no text, no meaning
+        return logits
+
+    def _seen(self, tokens: Tensor, mask: Tensor | None) -> tuple[Places, Rule]:
+        """Where the tokens stand and who sees whom in the published network."""
+        places = Places.of(tokens)
+        if mask is None:
+            return (_twice(places) if self._doubled(places) else places), self.rule
+        if mask.shape == tokens.shape[:2]:
+            if self.facts.pads == "uncounted":
+                position = (mask.long().cumsum(1) - 1).clamp(min=0)
+                return Places(position, mask.long() - 1), self.rule
+            seen = (mask != 0)[:, None, :]
+        else:
+            seen = _allowed(mask)
+        try:
+            seen = seen.expand(len(tokens), tokens.shape[1], tokens.shape[1])
+        except RuntimeError as error:
+            shape = tuple(mask.shape)
+            raise UserError(f"attention_mask: has shape {shape} for tokens of {tuple(tokens.shape)}") from error
+        if mask.shape == tokens.shape[:2] and (own := self.rule(*_pairs(places))) is not None:
+            seen = seen & own
+        row = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(places.position)
+        return Places(places.position, row), Given(seen)
+
+    def _doubled(self, places: Places) -> bool:
+        return self.facts.twice and places.position.shape[1] == 2 * self.network.config.context
+
+    def _level(self, batch: int, length: int, sigma: Tensor | float | None, t: Tensor | float | None) -> Tensor | None:
+        """The noise levels (B, L) that the network is told, if it listens."""
+        if not self.network.config.timed:
+            return None
+        level = sigma
+        if level is None and t is not None:
+            time = self._spread(t, batch, length)
+            level = time if self.level is None else self.level(time)
+        if level is None:
+            raise UserError("sigma: this network is told how noisy its text is; give sigma or t")
+        return self._spread(level, batch, length)
+
+    def _spread(self, level: Tensor | float, batch: int, length: int) -> Tensor:
+        level = torch.as_tensor(level, device=self.network.embed.weight.device)
+        return (level[:, None] if level.dim() == 1 else level).expand(batch, length)
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Who sees whom, said outright: seen (B, L, L) bool. A place's document is its row here."""
+
+    seen: Tensor
+
+    def __call__(self, q: Places, k: Places) -> Tensor | None:
+        assert q.document is not None
+        return self.seen[q.document, q.position, k.position]
+
+
+def _allowed(mask: Tensor) -> Tensor:
+    """(B or 1, L, L) bool from a mask in any of the usual forms."""
+    mask = mask[:, 0] if mask.dim() == 4 else mask
+    mask = mask[None] if mask.dim() == 2 else mask
+    if mask.dtype == torch.bool or not mask.is_floating_point():
+        return mask != 0
+    return mask >= 0  # added to the scores: 0 where seen, very negative where not
+
+
+def _pairs(places: Places) -> tuple[Places, Places]:
+    return places.map(lambda x: x[:, :, None]), places.map(lambda x: x[:, None, :])
+
+
+def _twice(places: Places) -> Places:
+    """A noisy text and the clean one behind it, both from position 0."""
+    half = places.position.shape[1] // 2
+    return Places(places.position % half, clean=places.position >= half)
+
+
+def load_denoiser(
+    path_or_hub_id: str | Path,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    *,
+    mask_id: int | None = None,
+) -> LoadedDenoiser:
+    """The network of a checkpoint, ours or of a published family, with its rule, head and mask.
+
+    dtype: None is as stored. mask_id: instead of the family's own. UserError says what is missing or damaged.
+    """
+    folder = model_folder(str(path_or_hub_id))
+    place = pick_device(str(device or "cpu"))
+    wanted = pick_dtype(dtype, place) if isinstance(dtype, str) else dtype
+    network, config = load_model(folder, dtype=wanted, device=place)
+    origin = config.get("published")
+    if origin is None or "architectures" in config:  # one of ours, perhaps tuned from a published one
+        return _own(folder, network, config)
+    facts = family_named(origin["family"]).facts(Raw(origin["config"]))
+    return _of_family(network, origin, facts, mask_id)
+
+
+def _of_family(network: Transformer, origin: Mapping[str, Any], facts: Facts, mask_id: int | None) -> LoadedDenoiser:
+    method, mask = method_of(dict(facts.method)), facts.mask_id if mask_id is None else mask_id
+    symbols = Symbols(network.config.vocab, 0 if mask is None else mask, start_id=0)
+    if facts.block == 1:  # as published, text has no start token of its own
+        base = Denoiser(network, mask_id=symbols.mask_id, rule=Causal(), head=ShiftedLogits())
+    else:
+        base = method.denoiser(network, symbols)
+    if mask is None:  # any symbol stands for what is not yet written, and may be written
+        base.banned = base.banned[:0]
+    found = LoadedDenoiser(base, method.process(symbols, network), origin["family"], origin["config"], facts)
+    return found.to(network.embed.weight.device).eval()
+
+
+def _own(folder: Path, network: Transformer, config: Mapping[str, Any]) -> LoadedDenoiser:
+    method, symbols = (
+        method_of(config.get("method"), imports=False),
+        symbols_of(load_tokenizer(folder), network.config.vocab),
+    )
+    base = method.denoiser(network, symbols).to(network.embed.weight.device).eval()
+    facts = Facts(dict(config.get("method") or {"kind": "masked"}), symbols.mask_id, pads="uncounted")
+    return LoadedDenoiser(base, method.process(symbols, network), "unmask", config, facts)
