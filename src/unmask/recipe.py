@@ -17,20 +17,27 @@ from . import components
 from .errors import UserError, nearest
 from .methods.autoregressive import Autoregressive
 from .methods.block import Block
+from .methods.continuous import Continuous
 from .methods.masked import Masked
 from .methods.method import Method
 from .models.config import ModelConfig
-from .noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial
+from .noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Sqrt
 from .training.optim import AdamWPlan, MuonPlan, Plan
-from .training.options import TrainOptions
+from .training.options import BUDGETS, TrainOptions
 
-METHODS: dict[str, type] = {"masked": Masked, "autoregressive": Autoregressive, "block": Block}
+METHODS: dict[str, type] = {
+    "masked": Masked,
+    "autoregressive": Autoregressive,
+    "block": Block,
+    "continuous": Continuous,
+}
 SCHEDULES: dict[str, type] = {
     "linear": Linear,
     "cosine": Cosine,
     "polynomial": Polynomial,
     "log_linear": LogLinear,
     "geometric": Geometric,
+    "sqrt": Sqrt,
 }
 OPTIMIZERS: dict[str, type] = {"muon": MuonPlan, "adamw": AdamWPlan}
 PARTS = {"schedule": SCHEDULES}  # options of a component that are components themselves
@@ -78,7 +85,7 @@ class TuneRecipe(_Part):
 
 class Recipe(_Part):
     out: str = "runs/default"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "auto"
     dtype: str = "auto"
     data: DataRecipe = DataRecipe()
@@ -122,6 +129,22 @@ def load_recipe(path: str | Path | None, overrides: Sequence[str] = (), **fixed:
         return Recipe(**tree)
     except ValidationError as error:
         raise UserError(sentence(error, Recipe)) from error
+
+
+def for_tuning(recipe: Recipe) -> Recipe:
+    """What the recipe leaves open is as in the packaged recipe `tune`, not as for a model trained from nothing."""
+    usual = _read("tune")
+    theirs, mine = usual.pop("train"), recipe.train.model_dump(exclude_unset=True)
+    if recipe.train.budget_is_set:
+        theirs = {name: value for name, value in theirs.items() if name not in BUDGETS}
+    if "kind" not in mine.get("optimizer", {"kind": ""}):
+        mine["optimizer"] = theirs["optimizer"] | mine["optimizer"]
+    try:
+        train = TrainOptions(**(theirs | mine))
+    except ValidationError as error:
+        raise UserError(f"train: {sentence(error, TrainOptions)}") from error
+    out = recipe.out if "out" in recipe.model_fields_set else usual["out"]
+    return recipe.model_copy(update={"train": train, "out": out})
 
 
 def read_tree(path: str | Path | None, overrides: Sequence[str] = ()) -> Spec:

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unmask.noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial
+from unmask.noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Sqrt
 
-SCHEDULES = [Linear(), Cosine(), Cosine(2.0), Polynomial(), Polynomial(0.5), LogLinear(), Geometric()]
-ENDS = {LogLinear: (1.0, 1e-3), Geometric: (0.99900, 2.061e-9)}  # where (1, 0) is only nearly reached
+SCHEDULES = [Linear(), Cosine(), Cosine(2.0), Polynomial(), Polynomial(0.5), LogLinear(), Geometric(), Sqrt()]
+ENDS = {LogLinear: (1.0, 1e-3), Geometric: (0.99900, 2.061e-9), Sqrt: (0.99, 0.0)}  # where not (1, 0)
 every = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 few = settings(max_examples=60, deadline=None)
 inside = st.floats(0.001, 0.999)

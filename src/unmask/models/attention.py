@@ -30,7 +30,7 @@ class Places:
     @classmethod
     def of(cls, tokens: Tensor, document: Tensor | None = None) -> Places:
         """One document a row, from position 0."""
-        position = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
+        position = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2])
         return cls(position, document)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Places:

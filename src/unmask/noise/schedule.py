@@ -76,6 +76,24 @@ class Polynomial:
 
 
 @dataclass(frozen=True)
+class Sqrt:
+    """alpha = 1 - sqrt(t + start): Diffusion-LM's, fast at first, since a little noise on a vector hides no token
+    (arXiv 2205.14217, appendix A). alpha(0) = 1 - sqrt(start); zero already a moment before t = 1."""
+
+    start: float = 1e-4
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - (t + self.start).clamp(max=1).sqrt()
+
+    def slope(self, t: Tensor) -> Tensor:
+        late = t + self.start
+        return torch.where(late < 1, -0.5 * late.rsqrt(), 0.0)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return (1 - alpha).square() - self.start
+
+
+@dataclass(frozen=True)
 class LogLinear:
     """alpha = 1 - (1 - eps) t, that is sigma(t) = -log(1 - (1 - eps) t): SEDD's and MDLM's default. alpha(1) = eps."""
 

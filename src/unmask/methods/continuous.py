@@ -1,0 +1,77 @@
+"""Continuous diffusion (Diffusion-LM): Gaussian noise on learnt embeddings, an estimate of the clean ones, rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..decoding.settings import Decoding
+from ..denoiser import Denoiser
+from ..errors import UserError
+from ..evaluation.gaussian import DiscretisedBound
+from ..evaluation.likelihood import Estimator
+from ..layout import Whole
+from ..models.config import ModelConfig
+from ..models.transformer import Transformer
+from ..noise.embeddings import EmbeddingNoise
+from ..noise.schedule import Schedule, Sqrt
+from ..objectives.embedding import EmbeddingBound
+from .method import Method, Symbols
+
+LATENT = 32  # noise has as many directions as the embedding: in the network's own width it would drown the signal
+
+
+@dataclass(frozen=True)
+class Continuous(Method):
+    """radius: length of an embedding. A position's own vector tells up to radius^2 snr / 2 nats of its token, so that
+    with 4 tokens come out of the noise in the middle of the schedule, where alpha is about a half.
+
+    loss: what is minimised, see `EmbeddingBound`. recycled: share of the batches trained with self-conditioning; 0
+    leaves the network's input for it out.
+    """
+
+    schedule: Schedule = Sqrt()
+    radius: float = 4.0
+    jitter: float = 0.1
+    loss: Literal["bound", "simple"] = "bound"
+    recycled: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.radius <= 0:
+            raise UserError(f"method.radius={self.radius} is not positive; use 4")
+        if not 0 <= self.recycled <= 1:
+            raise UserError(f"method.recycled={self.recycled} is no share; use 0.5, or 0 for none")
+
+    def shape(self, config: ModelConfig) -> ModelConfig:
+        if config.tied:
+            raise UserError("model.tied: noisy embeddings and the head are not the same matrix; leave tied out")
+        needed = {"time": "adaln", "latent": config.latent or LATENT, "feedback": self.recycled > 0}
+        return config.model_copy(update=needed)
+
+    def process(self, symbols: Symbols, network: Transformer | None = None) -> EmbeddingNoise:
+        assert network is not None, "the noise is on the network's embeddings"
+        return EmbeddingNoise.over(network.embed.weight.detach(), self.schedule, self.radius, self.jitter)
+
+    def denoiser(self, network: Transformer, symbols: Symbols) -> Denoiser:
+        if network.time is None:
+            raise UserError(
+                "method.kind=continuous: the network is not told the noise level; start from a continuous model, or "
+                "from nothing"
+            )
+        return Denoiser(network, mask_id=symbols.mask_id, rule=Whole().rule, unused=symbols.unused)
+
+    def objective(self, symbols: Symbols) -> EmbeddingBound:
+        return EmbeddingBound(self._noise, self.loss, self.recycled)
+
+    def tuning(self, symbols: Symbols) -> EmbeddingBound:
+        return self.objective(symbols)
+
+    def estimator(self, draws: int) -> Estimator:
+        return DiscretisedBound(self._noise, draws)
+
+    def decoding(self) -> Decoding:
+        return Decoding(rule="ancestral")
+
+    def _noise(self, network: Transformer) -> EmbeddingNoise:
+        """With gradients: the embeddings are learnt."""
+        return EmbeddingNoise.over(network.embed.weight, self.schedule, self.radius, self.jitter)
