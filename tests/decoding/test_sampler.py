@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,13 +14,13 @@ from hypothesis import strategies as st
 from conftest import MASK, VOCAB
 from unmask.decoding.canvas import Row, shares
 from unmask.decoding.sampler import Decoded, Event, Sampler, decode
+from unmask.decoding.select import RANKS
 from unmask.decoding.settings import RULES, Decoding
 from unmask.denoiser import Denoiser
 from unmask.errors import UserError
 from unmask.noise.tokens import Masking
 
 LOOKING = ["confidence", "entropy", "margin"]
-RANKS = [name for name in RULES if name != "ancestral"]
 
 
 def bare(text: Decoded) -> tuple:
@@ -40,17 +41,26 @@ def some_row(rng: random.Random) -> Row:
     return Row.gaps(known, rng.randrange(1 << 40))
 
 
+def some_selection(rng: random.Random) -> dict[str, Any]:
+    quota = rng.choice([None, "entropy_bound", "certain", "proportional", "expected", {"kind": "stable", "kl": 0.3}])
+    count = {"threshold": rng.choice([None, 0.4, 0.8])} if quota is None else {"quota": quota}
+    revise = rng.choice([None, None, {"kind": "edit", "threshold": 0.2}, {"kind": "take_back", "threshold": 0.3}])
+    return count | {"revise": revise, "late": rng.choice([(), (3,)])}
+
+
 def some_settings(rng: random.Random, rules: list[str]) -> Decoding:
     rule = rng.choice(rules)
     return Decoding(
         rule=rule,
         steps=rng.choice([None, 1, 2, 3, 5, 20]),
         block=rng.choice([None, 1, 2, 3, 4]),
-        threshold=rng.choice([None, None, 0.4, 0.8]) if rule != "ancestral" else None,
+        **(some_selection(rng) if rule in RANKS else {}),
         temperature=rng.choice([0.0, 1.0]),
         top_p=rng.choice([1.0, 0.8]),
         top_k=rng.choice([None, 4]),
         eos_id=rng.choice([None, 3]),
+        guidance=rng.choice([0.0, 0.0, 1.0]),
+        ban=rng.choice([(), (5,)]),
     )
 
 
