@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ from torch import Tensor
 
 from .base import model_folder
 from .data.tokenizer import load_tokenizer
+from .decoding.settings import Decoding
 from .denoiser import Denoiser, ShiftedLogits
 from .device import pick_device, pick_dtype
 from .errors import UserError
-from .methods.method import Symbols
+from .methods.method import Symbols, level_of
+from .methods.noisy import Noisy
 from .models.attention import Causal, Places, Rule
 from .models.checkpoint import load_model
 from .models.families import Facts, Raw, family_named
@@ -23,13 +26,22 @@ from .models.transformer import Transformer
 from .noise.process import Process
 from .recipe import method_of
 from .run import symbols_of
+from .scores import LogScore
 
 
 class LoadedDenoiser(Denoiser):
     """family, config: what it is and its config.json as published; facts: what the family knows of it; process: the
-    noise that it undoes."""
+    noise that it undoes; decoding: how it is written with unless the user says otherwise."""
 
-    def __init__(self, base: Denoiser, process: Process, family: str, config: Mapping[str, Any], facts: Facts) -> None:
+    def __init__(
+        self,
+        base: Denoiser,
+        process: Process,
+        decoding: Decoding,
+        family: str,
+        config: Mapping[str, Any],
+        facts: Facts,
+    ) -> None:
         super().__init__(
             base.network,
             mask_id=base.mask_id,
@@ -38,7 +50,8 @@ class LoadedDenoiser(Denoiser):
             level=base.level,
         )
         self.banned = base.banned
-        self.process, self.family, self.config, self.facts = process, family, config, facts
+        self.process, self.decoding = process, decoding
+        self.family, self.config, self.facts = family, config, facts
 
     def raw_logits(
         self,
@@ -59,10 +72,14 @@ class LoadedDenoiser(Denoiser):
         batch, length = tokens.shape[:2]
         places, rule = self._seen(tokens, None if attention_mask is None else attention_mask.to(device))
         x = tokens.float().softmax(-1) @ self.network.embed.weight.float() if tokens.is_floating_point() else tokens
-        hidden = self.network(x, places, rule, self._level(batch, length, sigma, t))
+        level = self._level(batch, length, sigma, t)
+        hidden = self.network(x, places, rule, level)
         if places.clean is not None:
             hidden = hidden[:, : length // 2]
         logits = self.network.head(hidden).float()
+        if isinstance(self.head, LogScore):
+            assert level is not None, "scores depend on the noise level"
+            logits = _as_scores(logits, tokens, level, self.head.scaled)
         if places.document is not None and not isinstance(rule, Given):
             logits = logits.masked_fill((places.document < 0)[..., None], 0.0)  # no text, no meaning
         return logits
@@ -107,6 +124,13 @@ class LoadedDenoiser(Denoiser):
     def _spread(self, level: Tensor | float, batch: int, length: int) -> Tensor:
         level = torch.as_tensor(level, device=self.network.embed.weight.device)
         return (level[:, None] if level.dim() == 1 else level).expand(batch, length)
+
+
+def _as_scores(said: Tensor, tokens: Tensor, sigma: Tensor, scaled: bool) -> Tensor:
+    """What SEDD's own network ends with: the known factor of a score taken off, and 0 at the token that is there."""
+    if scaled:
+        said = said - (sigma.expm1().log() + math.log(said.shape[-1] - 1))[..., None]
+    return said.scatter(-1, tokens[..., None], 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,13 +188,18 @@ def load_denoiser(
 def _of_family(network: Transformer, origin: Mapping[str, Any], facts: Facts, mask_id: int | None) -> LoadedDenoiser:
     method, mask = method_of(dict(facts.method)), facts.mask_id if mask_id is None else mask_id
     symbols = Symbols(network.config.vocab, 0 if mask is None else mask, start_id=0)
+    process = method.process(symbols, network)
     if facts.block == 1:  # as published, text has no start token of its own
         base = Denoiser(network, mask_id=symbols.mask_id, rule=Causal(), head=ShiftedLogits())
+    elif mask is None and isinstance(method, Noisy):  # no symbol is barred from the noise
+        process = method.noise(symbols.vocab, symbols.mask_id, ())
+        level = level_of(network, process.schedule)
+        base = Denoiser(network, mask_id=symbols.mask_id, head=method.head(process), level=level)
     else:
         base = method.denoiser(network, symbols)
     if mask is None:  # any symbol stands for what is not yet written, and may be written
         base.banned = base.banned[:0]
-    found = LoadedDenoiser(base, method.process(symbols, network), origin["family"], origin["config"], facts)
+    found = LoadedDenoiser(base, process, method.decoding(), origin["family"], origin["config"], facts)
     return found.to(network.embed.weight.device).eval()
 
 
@@ -181,4 +210,4 @@ def _own(folder: Path, network: Transformer, config: Mapping[str, Any]) -> Loade
     )
     base = method.denoiser(network, symbols).to(network.embed.weight.device).eval()
     facts = Facts(dict(config.get("method") or {"kind": "masked"}), symbols.mask_id, pads="uncounted")
-    return LoadedDenoiser(base, method.process(symbols, network), "unmask", config, facts)
+    return LoadedDenoiser(base, method.process(symbols, network), method.decoding(), "unmask", config, facts)
