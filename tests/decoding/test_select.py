@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from unmask.decoding.canvas import shares
-from unmask.decoding.select import LOOKING, Above, Asked, Evenly, confidence, entropy, left_to_right, margin
+from unmask.decoding.propose import Proposal
+from unmask.decoding.quotas import Above, Evenly, Offer
+from unmask.decoding.select import LOOKING, Asked, confidence, entropy, left_to_right, margin
 from unmask.noise.draws import FromCounters
 
 
@@ -14,7 +16,12 @@ def asked(probs: list[list[float]]) -> Asked:
     p = torch.tensor(probs)
     position = torch.arange(len(probs))
     rng = FromCounters(torch.zeros(1, dtype=torch.int64), position[None])
-    return Asked(p.log(), p.argmax(-1), position, rng.at(position[None] >= 0))
+    return Asked(p.log(), p.argmax(-1), position, rng.at(position[None] >= 0), Proposal())
+
+
+def offer(score: torch.Tensor, open: torch.Tensor, left: torch.Tensor) -> Offer:
+    """Positions as sure as their score."""
+    return Offer(score, score, open, left, left, asked([[0.5, 0.5]]))
 
 
 def llada(masks: int, steps: int) -> list[int]:
@@ -30,7 +37,7 @@ def test_an_even_split_is_lladas() -> None:
                 if not open.any():
                     break  # LLaDA pays for these passes, and writes nothing in them
                 score = torch.rand(1, masks)
-                chosen = Evenly()(score, score, open, torch.tensor([left]))
+                chosen = Evenly()(offer(score, open, torch.tensor([left])))
                 assert (score[chosen].min() >= score[open & ~chosen]).all()
                 open = open & ~chosen
                 taken.append(int(chosen.sum()))
@@ -52,8 +59,8 @@ def test_even_splits_are_counted_row_by_row() -> None:
     """Dream takes the mean of the batch, so that a row depends on its neighbours."""
     open = torch.tensor([[True] * 8, [True, True, *[False] * 6]])
     score = torch.rand(2, 8)
-    assert Evenly()(score, score, open, torch.tensor([2, 2])).sum(1).tolist() == [4, 1]
-    assert Evenly()(score, score, open, torch.tensor([8, 1])).sum(1).tolist() == [1, 2]
+    assert Evenly()(offer(score, open, torch.tensor([2, 2]))).sum(1).tolist() == [4, 1]
+    assert Evenly()(offer(score, open, torch.tensor([8, 1]))).sum(1).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
@@ -61,7 +68,7 @@ def test_above_commits_all_that_are_sure_and_at_least_one(threshold: float) -> N
     rng = torch.Generator().manual_seed(0)
     sure, open = torch.rand(500, 6, generator=rng), torch.rand(500, 6, generator=rng) < 0.5
     open[:, 0] |= ~open.any(1)
-    chosen = Above(threshold)(sure, sure, open, torch.full((500,), 9))
+    chosen = Above(threshold)(offer(sure, open, torch.full((500,), 9)))
     assert chosen.any(1).all()
     assert not (chosen & ~open).any()
     assert (chosen | ~open | (sure < threshold)).all()
@@ -69,7 +76,7 @@ def test_above_commits_all_that_are_sure_and_at_least_one(threshold: float) -> N
     assert (unsure.sum(1) <= 1).all()
     best = sure.masked_fill(~open, -1).amax(1, keepdim=True)
     assert (sure == best)[unsure].all()
-    assert (Above(threshold)(sure, sure, open, torch.ones(500)) == open).all(), "the last step leaves nothing"
+    assert (Above(threshold)(offer(sure, open, torch.ones(500))) == open).all(), "the last step leaves nothing"
 
 
 def test_the_least_uncertain_is_first() -> None:
@@ -96,4 +103,4 @@ def test_ranks_differ_where_they_should() -> None:
 def test_equal_scores_go_from_left_to_right() -> None:
     open = torch.tensor([[False, True, True, True]])
     equal = torch.ones(1, 4)
-    assert Evenly()(equal, equal, open, torch.tensor([3])).tolist() == [[False, True, False, False]]
+    assert Evenly()(offer(equal, open, torch.tensor([3]))).tolist() == [[False, True, False, False]]

@@ -165,6 +165,11 @@ class Canvas:
         width = int(part.length.max()) if len(part.length) else 0
         return part._each(lambda name, tensor: tensor[:, :width] if name in WIDE else tensor)
 
+    def beside(self, other: Canvas) -> Canvas:
+        """The rows of both, as wide as each other, without what the stepper keeps."""
+        bare = replace(self, memory={})
+        return bare._each(lambda name, part: torch.cat([part, getattr(other, name)]))
+
     def after(self, move: Move, fed: Tensor) -> Canvas:
         """The canvas once a move is made, on a pass that was fed so many tokens of each row (B,)."""
         first_time = move.settled & (self.settled_at < 0)

@@ -169,6 +169,8 @@ class Context:
     """A denoiser bound to the rows that are being written. What it remembers of earlier passes is its own affair."""
 
     def __init__(self, denoiser: Denoiser, policy: Policy, canvas: Canvas) -> None:
+        if policy.keeps and canvas.x.is_floating_point():
+            raise UserError("cache: noisy vectors change everywhere in every pass; leave cache out")
         self.denoiser, self.policy = denoiser, policy
         self.cache = denoiser.network.cache(*canvas.x.shape) if policy.keeps else None
         self.block = torch.full_like(canvas.now, -1)  # (B,): of the last pass
@@ -185,6 +187,10 @@ class Context:
         feed = self._feed(canvas, self.denoiser.head.inputs(canvas.x, places), sought)
         said = self.denoiser(canvas.x, canvas.t, places=places, where=asked, cache=self.cache, feed=feed)
         return said, feed.sum(1)
+
+    def combined(self, values: Tensor) -> Tensor:
+        """What was read (N, V) of one prediction, as what is said at the N asked positions."""
+        return values
 
     def only(self, index: Tensor) -> None:
         """Keep the rows at index; the others are written."""

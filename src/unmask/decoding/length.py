@@ -13,13 +13,13 @@ from .canvas import Canvas
 Finish = Literal["stop", "length"]
 
 
-def closed(canvas: Canvas, eos_id: int | None) -> Canvas:
-    """What stands behind a settled end of text is not wanted any more: it is neither computed nor returned. What stands
+def closed(canvas: Canvas, text: Tensor, eos_id: int | None) -> Canvas:
+    """text (B, W): what the states read as. What stands behind a settled end of text is not wanted any more: it is neither computed nor returned. What stands
     before it still is, and may bring an earlier end."""
     if eos_id is None:
         return canvas
     written = canvas.settled_at >= 0
-    ends = (canvas.x == eos_id) & written & ~canvas.infill[:, None]
+    ends = (text == eos_id) & written & ~canvas.infill[:, None]
     behind = ends.cumsum(1) - ends.long() > 0
     return replace(canvas, block=canvas.block.masked_fill(behind & ~written, -1))
 

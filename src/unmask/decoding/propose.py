@@ -37,7 +37,11 @@ class Proposal:
         if self.temperature == 0:
             best = logp.argmax(-1, keepdim=True)
             return torch.full_like(logp, -torch.inf, dtype=torch.float64).scatter(-1, best, 0.0)
-        return self._cut(logp.double() / self.temperature).log_softmax(-1)
+        return self.cut(logp.double())
+
+    def cut(self, logp: Tensor) -> Tensor:
+        """Log-probabilities (N, V) after temperature and cuts; temperature 0 cuts what is there as it is."""
+        return self._cut(logp / (self.temperature or 1.0)).log_softmax(-1)
 
     def _gumbel(self, logp: Tensor, rng: FromCounters) -> Tensor:
         u = rng.uniform(logp[:, 0], symbols=logp.shape[1])

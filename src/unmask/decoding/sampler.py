@@ -20,6 +20,7 @@ from ..noise.draws import FromCounters
 from ..noise.process import Process
 from .canvas import Canvas, Row
 from .context import Context
+from .guidance import GuidedContext, without
 from .length import Finish, closed, cut, without_end
 from .settings import Decoding
 
@@ -119,7 +120,7 @@ class _Run:
 
     def write(self, prompts: Sequence[Row]) -> list[Decoded]:
         canvas = self._blank(prompts)
-        context = Context(self.sampler.denoiser, self.policy, canvas)
+        context = self._context(canvas)
         seconds = 0.0  # of every pass so far: a row takes part in all of them until it is written
         done: dict[int, Decoded] = {}
         while True:
@@ -137,7 +138,7 @@ class _Run:
             canvas = self._step(canvas, context)
             seconds += time.perf_counter() - began
             if self.sampler.observe is not None:  # outside the clock: an onlooker may take its time
-                self.sampler.observe(Event(frames(canvas), self.sampler.counts))
+                self.sampler.observe(Event(frames(canvas, self.sampler.process.read(canvas.x)), self.sampler.counts))
         self._count(written=sum(text.counts.written for text in done.values()))
         return [done[i] for i in range(len(prompts))]
 
@@ -149,7 +150,18 @@ class _Run:
         rng = FromCounters(canvas.seed, canvas.position)
         rng.begin(-1)
         noise = self.sampler.process.prior(canvas.x, rng)
-        return replace(canvas, x=torch.where(canvas.t > 0, noise, canvas.x))
+        return replace(canvas, x=self.sampler.process.write(noise, canvas.x, canvas.t == 0))
+
+    def _context(self, canvas: Canvas) -> Context:
+        denoiser, scale = self.sampler.denoiser, self.settings.guidance
+        if canvas.x.is_floating_point() and self.settings.revise is not None:
+            raise UserError("revise: it takes back tokens, and this model moves vectors; leave revise out")
+        if scale == 0:
+            return Context(denoiser, self.policy, canvas)
+        vectors, mask = canvas.x.is_floating_point(), torch.tensor(denoiser.mask_id, device=canvas.x.device)
+        if vectors or bool(self.sampler.process.certain(mask)):
+            raise UserError("guidance: it hides the given text behind masks, which this model's noise has none of")
+        return GuidedContext(denoiser, self.policy, canvas, scale)
 
     def _step(self, canvas: Canvas, context: Context) -> Canvas:
         """One pass and what follows from it."""
@@ -157,10 +169,11 @@ class _Run:
         asked = self.stepper.ask(tick)
         assert bool(asked.any(1).all()), "a pass for a row with nothing to write"
         prediction, fed = context.predict(canvas, asked)
-        values = without_end(self.stepper.read(prediction), self.settings.eos_id, self._endless(canvas, asked))
+        values = without(context.combined(self.stepper.read(prediction)), self.settings.ban)
+        values = without_end(values, self.settings.eos_id, self._endless(canvas, asked))
         moved = canvas.after(self.stepper.move(self.sampler.process, tick, asked, values), fed)
-        moved = closed(moved, self.settings.eos_id).advanced()
-        queries = int(fed.sum()) if self.policy.keeps else canvas.x.numel()
+        moved = closed(moved, self.sampler.process.read(moved.x), self.settings.eos_id).advanced()
+        queries = int(fed.sum()) if self.policy.keeps else canvas.t.numel()
         self._count(forwards=1, queries=queries, seconds=time.perf_counter() - began)
         return moved
 
@@ -192,9 +205,10 @@ class _Run:
         )
 
 
-def frames(canvas: Canvas) -> tuple[Frame, ...]:
+def frames(canvas: Canvas, text: Tensor) -> tuple[Frame, ...]:
+    """text (B, W): what the states read as."""
     settled = canvas.settled_at == (canvas.passes - 1)[:, None]
-    shown = (canvas.x, canvas.pending, settled, canvas.sure)
+    shown = (text, canvas.pending, settled, canvas.sure)
     return tuple(
         Frame(row, passes - 1, *(part[i, :length].tolist() for part in shown))
         for i, (row, passes, length) in enumerate(zip(*map(Tensor.tolist, (canvas.row, canvas.passes, canvas.length))))

@@ -1,26 +1,30 @@
-"""Which open positions to settle now: ranks say how sure, quotas say how many. Knows no noise and no networks."""
+"""Which open positions to settle first: ranks say how sure a proposal is. Knows no noise and no networks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..noise.draws import Draws
+from .propose import Proposal
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a rank may look at, at N positions: logp (N, V) as the model said it, before temperature and filters;
-    tokens (N,) proposed; position (N,) in the row; rng: this row's own draws at these positions."""
+    """What a rank may look at, at N positions: logp (N, V) as the model said it, before temperature and cuts; tokens
+    (N,) proposed; position (N,) in the row; rng: this row's own draws at these positions; proposal: how the tokens
+    were drawn."""
 
     logp: Tensor
     tokens: Tensor
     position: Tensor
     rng: Draws
+    proposal: Proposal
 
 
 Rank = Callable[[Asked], Tensor]  # -> (N,) scores, the highest is settled first
@@ -33,14 +37,19 @@ def steady(score: Tensor) -> Tensor:
     return score.round(decimals=GRAIN)
 
 
+def uncertainty(logp: Tensor) -> Tensor:
+    """Entropy of logp (N, V) in nats: (N,)."""
+    return torch.special.entr(logp.exp()).sum(-1)
+
+
 def confidence(asked: Asked) -> Tensor:
-    """Probability of the proposed token under the raw logits: LLaDA's low_confidence, Dream's maskgit_plus."""
+    """Probability of the proposed token under the raw logits: LLaDA's low_confidence."""
     return steady(asked.logp.gather(-1, asked.tokens[:, None]).squeeze(-1).exp())
 
 
 def entropy(asked: Asked) -> Tensor:
     """Minus the entropy, so that the LEAST uncertain position comes first (Dream's rule; llama.cpp reverses it)."""
-    return steady(-torch.special.entr(asked.logp.exp()).sum(-1))
+    return steady(-uncertainty(asked.logp))
 
 
 def margin(asked: Asked) -> Tensor:
@@ -60,40 +69,28 @@ def left_to_right(asked: Asked) -> Tensor:
 
 LOOKING: dict[str, Rank] = {"confidence": confidence, "entropy": entropy, "margin": margin}
 BLIND: dict[str, Rank] = {"random": random, "left_to_right": left_to_right}  # need no prediction to rank
-RANKS: dict[str, Rank] = LOOKING | BLIND
-
-
-class Quota(Protocol):
-    def __call__(self, score: Tensor, sure: Tensor, open: Tensor, left: Tensor) -> Tensor:
-        """score and sure (B, W): rank and probability of the proposals; open (B, W) bool; left (B,): steps left with
-        this one -> (B, W) bool, at least one in a row that has an open position, all of them on the last step."""
-        ...
 
 
 @dataclass(frozen=True)
-class Evenly:
-    """As many as keep pace with the steps left: LLaDA's floor(M / S), one more in the first M mod S of the S steps.
+class AfterCuts:
+    """Dream's reading of a rank: of the law that tokens are drawn from, after temperature, top-p and top-k.
 
-    ceil(open / left) is that number at every step, and needs no memory of where the block began.
+    noise (Dream's alg_temp): above 0 the order itself is drawn, the k first without replacement in proportion to
+    exp(score / noise), by Gumbel's trick; 0 takes the best.
     """
 
-    def __call__(self, score: Tensor, sure: Tensor, open: Tensor, left: Tensor) -> Tensor:
-        share = -(-open.sum(1) // left)
-        return first(score, open, share)
+    of: Literal["confidence", "entropy", "margin"] = "confidence"
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.noise < 0:
+            raise UserError(f"rule.noise={self.noise} is negative; 0 takes the best, above it the order is drawn")
+
+    def __call__(self, asked: Asked) -> Tensor:
+        score = LOOKING[self.of](replace(asked, logp=asked.proposal.cut(asked.logp)))
+        if self.noise == 0:
+            return score
+        return score / self.noise - (-asked.rng.uniform(asked.position).log()).log()
 
 
-@dataclass(frozen=True)
-class Above:
-    """Every position at least `threshold` sure (Fast-dLLM, arXiv 2505.22618), the first in rank always."""
-
-    threshold: float
-
-    def __call__(self, score: Tensor, sure: Tensor, open: Tensor, left: Tensor) -> Tensor:
-        last = (left <= 1)[:, None]
-        return first(score, open, torch.ones_like(left)) | (open & ((sure >= self.threshold) | last))
-
-
-def first(score: Tensor, open: Tensor, share: Tensor) -> Tensor:
-    """The share (B,) highest scores among open (B, W); equal scores from left to right."""
-    order = score.masked_fill(~open, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    return open & (order.argsort(1) < share[:, None])
+RANKS: dict[str, Rank | type] = {**LOOKING, **BLIND, "after_cuts": AfterCuts}

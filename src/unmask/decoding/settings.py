@@ -3,13 +3,13 @@
 A rule is a name of the table below, or `package.module:Class` for one of the user's own, with its options, if it has
 any, as `{kind: name, option: value}`. A rank (a function of `Asked`) says which positions come first and is put into
 the usual steppers; a stepper is a dataclass of its own, whose fields `proposal`, `quota` and `timeless` are filled in
-from the settings.
+from the settings. Quotas, revisers and caches are named in the same way.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -19,33 +19,62 @@ from ..components import Spec, build, maker_of
 from ..denoiser import Denoiser
 from ..errors import UserError
 from ..models.attention import Places, block_size
+from .ancestral import Ancestral, Capped, Looped, Psi, Rescaled, Unsure
 from .context import CACHES, Policy
 from .propose import Proposal
-from .select import BLIND, RANKS, Above, Evenly, Quota, Rank
-from .steppers import Ancestral, Commit, InOrder, Stepper
+from .quotas import QUOTAS, Quota
+from .revise import REVISERS, Reviser, Revising
+from .scores import Analytic, Euler
+from .select import BLIND, RANKS, Rank
+from .steppers import Commit, InOrder, Stepper
 
 FORWARD = "left_to_right"
-RULES: dict[str, Rank | type[Stepper]] = {**RANKS, "ancestral": Ancestral}
+RULES: dict[str, Rank | type[Rank] | type[Stepper]] = {
+    **RANKS,
+    "ancestral": Ancestral,
+    "psi": Psi,
+    "remdm_cap": Capped,
+    "remdm_rescale": Rescaled,
+    "remdm_conf": Unsure,
+    "remdm_loop": Looped,
+    "euler": Euler,
+    "analytic": Analytic,
+}
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """steps: of a row, shared out over its blocks; default one a token. block: tokens written together before the next
-    begin, default all. rule: which positions first, default the model's own. threshold: write every token at least
-    this sure, instead of an even share a step. eos_id ends a text written after a prompt; suppress_eos: never write
-    it, default only inside gaps. cache: what the network is not fed again, one of `context.CACHES`; default exact for
-    a model that never looks ahead, none for others, where all but none are approximate."""
+    """The five parts of a way of writing, free to combine.
+
+    Layout. block: tokens written together before the next begin, default all. steps: of a row, shared out over its
+    blocks; default one a token.
+    Proposal. temperature (0: the best token), top_p, top_k. ban: tokens never written.
+    Selector. rule: which positions first, default the model's own. quota: how many, default an even share a step;
+    threshold: every token at least this sure; factor: Fast-dLLM's; late: tokens written last of all.
+    Reviser. revise: what may be changed or taken back before a block is final; default nothing.
+    End. eos_id ends a text written after a prompt; suppress_eos: never write it, default only inside gaps.
+
+    cache: what the network is not fed again, one of `context.CACHES`; default exact for a model that never looks ahead,
+    none for others, where all but none are approximate. guidance: how much more than it does by itself the given text
+    counts (classifier-free; twice the work).
+    """
 
     steps: int | None = None
     block: int | None = None
     rule: str | Spec | None = None
+    quota: str | Spec | None = None
     threshold: float | None = None
+    factor: float | None = None
+    late: Sequence[int] = ()
+    revise: str | Spec | None = None
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int | None = None
+    ban: Sequence[int] = ()
     eos_id: int | None = None
     suppress_eos: bool | None = None
     cache: str | Spec | None = None
+    guidance: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "block", "top_k"):
@@ -56,8 +85,12 @@ class Decoding:
             raise UserError(f"temperature={self.temperature} is not a number from 0 up; 0 is greedy, 1 samples")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p={self.top_p} is outside (0, 1]; 1 keeps every token")
-        if self.threshold is not None and not 0 < self.threshold < 1:
-            raise UserError(f"threshold={self.threshold} is outside (0, 1); 0.9 is usual")
+        if self.threshold is not None and self.factor is not None:
+            raise UserError(f"threshold={self.threshold}, factor={self.factor}: two rules of how many; drop one")
+        if not (math.isfinite(self.guidance) and self.guidance >= 0):
+            raise UserError(f"guidance={self.guidance} is not a number from 0 up; 0 is none, 1.5 is usual")
+        self._quota()
+        self._reviser()
         if self.rule is not None:
             self._check_rule()
         if self.cache is not None:
@@ -72,27 +105,45 @@ class Decoding:
 
     def stepper(self, denoiser: Denoiser) -> Stepper:
         """The settings as a stepper; `for_model` must have chosen the rule."""
-        proposal = Proposal(self.temperature, self.top_p, self.top_k)
-        quota: Quota = Evenly() if self.threshold is None else Above(self.threshold)
+        proposal, quota, reviser = Proposal(self.temperature, self.top_p, self.top_k), self._quota(), self._reviser()
         found = self._rule(proposal=proposal, quota=quota, timeless=denoiser.network.time is None)
         if isinstance(found, Stepper):
             return found
-        if found in BLIND.values() and self.threshold is None:
+        if reviser is not None:
+            return Revising(Commit(found, quota, proposal, tuple(self.late)), reviser, proposal)
+        if found in BLIND.values() and not (quota.looks or self.late):
             return InOrder(found, quota, proposal)
-        return Commit(found, quota, proposal)
+        return Commit(found, quota, proposal, tuple(self.late))
 
     def _rule(self, **given: Any) -> Rank | Stepper:
         assert self.rule is not None, "for_model chooses the rule"
-        spec = self.rule if isinstance(self.rule, Mapping) else {"kind": self.rule}
-        made: Rank | Stepper = build(RULES, spec, "rule", given=given)
+        made: Rank | Stepper = build(RULES, _spec(self.rule), "rule", given=given)
+        return made
+
+    def _quota(self) -> Quota:
+        short = {"threshold": self.threshold, "factor": self.factor}
+        said = {name: value for name, value in short.items() if value is not None}
+        usual = {"threshold": "above", "factor": "factor"}.get(next(iter(said), ""), "evenly")
+        made: Quota = build(QUOTAS, _spec(self.quota or usual) | said, "quota")
+        return made
+
+    def _reviser(self) -> Reviser | None:
+        made: Reviser | None = build(REVISERS, _spec(self.revise), "revise") if self.revise is not None else None
         return made
 
     def _check_rule(self) -> None:
         """Names and options now, not after the model is loaded."""
-        self._rule(proposal=Proposal(), quota=Evenly(), timeless=True)
+        self._rule(proposal=Proposal(), quota=self._quota(), timeless=True)
         maker = maker_of(RULES, self.kind, "rule", imports=True, functions=True)
-        if self.threshold is not None and is_dataclass(maker) and "quota" not in {f.name for f in fields(maker)}:
-            raise UserError(f"threshold: the {self.kind} rule says itself how many to write; drop one of the two")
+        if not (isinstance(maker, type) and issubclass(maker, Stepper)):
+            return
+        counts = is_dataclass(maker) and any(f.name == "quota" for f in fields(maker))
+        for name in ("threshold", "factor", "quota"):
+            if getattr(self, name) is not None and not counts:
+                raise UserError(f"{name}: the {self.kind} rule says itself how many to write; drop one of the two")
+        for name in ("revise", "late"):
+            if getattr(self, name):
+                raise UserError(f"{name}: the {self.kind} rule says itself what is written when; drop one of the two")
 
     def for_model(self, denoiser: Denoiser, most_open: int) -> Decoding:
         """With the model's own rule where none is set; UserError where the model cannot follow the settings.
@@ -110,6 +161,10 @@ class Decoding:
             chosen._only_forward(most_open)
         if self.eos_id is not None and not 0 <= self.eos_id < denoiser.vocab:
             raise UserError(f"eos_id={self.eos_id} is not in the model's vocabulary of {denoiser.vocab}")
+        for name in ("ban", "late"):
+            for token in getattr(self, name):
+                if not 0 <= token < denoiser.vocab:
+                    raise UserError(f"{name}: {token} is not in the model's vocabulary of {denoiser.vocab}")
         return chosen
 
     def policy(self, denoiser: Denoiser) -> Policy:
@@ -118,8 +173,7 @@ class Decoding:
 
     def _policy(self, size: int | None) -> Policy:
         assert self.cache is not None, "for_model chooses the cache"
-        spec = self.cache if isinstance(self.cache, Mapping) else {"kind": self.cache}
-        made: Policy = build(CACHES, spec, "cache", given={"size": size})
+        made: Policy = build(CACHES, _spec(self.cache), "cache", given={"size": size})
         return made
 
     def _block(self, denoiser: Denoiser) -> int | None:
@@ -132,12 +186,17 @@ class Decoding:
     def _only_forward(self, most_open: int) -> None:
         if self.kind != FORWARD:
             raise UserError(f"rule={self.rule!r}: an autoregressive model writes {FORWARD} only; leave rule out")
-        if self.threshold is not None:
-            raise UserError("threshold: an autoregressive model writes one token a step; leave threshold out")
+        for name in ("threshold", "factor", "quota", "revise"):
+            if getattr(self, name) is not None:
+                raise UserError(f"{name}: an autoregressive model writes one token a step; leave {name} out")
         if self.steps is not None and self.steps < most_open:
             raise UserError(
                 f"steps={self.steps}: an autoregressive model needs a step a token, {most_open} here; leave steps out"
             )
+
+
+def _spec(named: str | Spec) -> dict[str, Any]:
+    return dict(named) if isinstance(named, Mapping) else {"kind": named}
 
 
 def one_sided(denoiser: Denoiser) -> bool:

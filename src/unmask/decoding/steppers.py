@@ -17,7 +17,8 @@ from ..denoiser import Prediction
 from ..noise.draws import FromCounters
 from ..noise.process import Process
 from .propose import Proposal
-from .select import Asked, Quota, Rank
+from .quotas import Offer, Quota
+from .select import Asked, Rank
 
 Memory = Mapping[str, Tensor]
 
@@ -37,14 +38,25 @@ class Tick:
     seed: Tensor
     memory: Memory = field(default_factory=dict)
 
-    def draws(self, ahead: Tensor | int = 0) -> FromCounters:
+    def draws(self, ahead: Tensor | int = 0, stage: int = 0) -> FromCounters:
+        """The row's own random numbers of the step so far ahead; other ones for each stage of a step."""
         rng = FromCounters(self.seed, self.position)
-        rng.begin(self.taken + ahead)
+        rng.begin(self.taken + ahead + (stage << 48))
         return rng
 
     def spread(self, values: Tensor, where: Tensor) -> Tensor:
         """Flat values (N,) at where -> (B, W), zero elsewhere."""
         return values.new_zeros(where.shape).masked_scatter(where, values)
+
+    @property
+    def next(self) -> Tensor:
+        """(B, W): the times after this step."""
+        return self.t.minimum(((self.left - 1) / self.steps).to(self.t.dtype)[:, None])
+
+
+def put(x: Tensor, where: Tensor, states: Tensor) -> Tensor:
+    """x (B, W) or (B, W, D) with flat states (N) or (N, D) at where (B, W)."""
+    return x.masked_scatter(where if x.dim() == 2 else where[..., None], states)
 
 
 @dataclass(frozen=True)
@@ -80,11 +92,16 @@ class Stepper(Protocol):
 
 @dataclass(frozen=True)
 class Commit(Stepper):
-    """Look at every open position, write the surest: `rank` says how sure, `quota` how many."""
+    """Look at every open position, write the surest: `rank` says how sure, `quota` how many.
+
+    late: tokens that are written last of all: where one is proposed its probability counts as 0 (LLaDA keeps ends of
+    text from being chosen early like this).
+    """
 
     rank: Rank
     quota: Quota
     proposal: Proposal
+    late: tuple[int, ...] = ()
 
     def ask(self, tick: Tick) -> Tensor:
         return tick.open
@@ -93,15 +110,31 @@ class Commit(Stepper):
         x, t, mu, rng = tick.x[asked], tick.t[asked], values.log_softmax(-1), tick.draws().at(asked)
         logp = process.beliefs(x, mu, t)
         tokens = self.proposal.draw(logp, rng)
-        sure = tick.spread(logp.gather(-1, tokens[:, None]).squeeze(-1).exp(), asked)
-        score = tick.spread(self.rank(Asked(logp, tokens, tick.position[asked], rng)), asked)
-        chosen = self.quota(score, sure, asked, tick.left)
-        x, t = process.hold(x, mu, t, t, rng)
+        offer = self._offer(tick, asked, logp, tokens, rng)
+        chosen = self.quota(offer)
+        x, t = process.hold(x, mu, t, tick.next[asked], rng)
         x = process.write(x, tokens, chosen[asked])
         t = t.masked_fill(chosen[asked], 0.0)
+        sure = tick.spread(logp.gather(-1, tokens[:, None]).squeeze(-1).exp(), asked)
         return Move(
-            tick.x.masked_scatter(asked, x), tick.t.masked_scatter(asked, t), chosen, sure, torch.ones_like(tick.left)
+            put(tick.x, asked, x),
+            tick.t.masked_scatter(asked, t),
+            chosen,
+            sure,
+            self.quota.spent(offer),
+            self.quota.keep(offer),
         )
+
+    def _offer(self, tick: Tick, where: Tensor, logp: Tensor, tokens: Tensor, rng: FromCounters) -> Offer:
+        if self.late:
+            logp = _without(logp, self.late)
+        sure = tick.spread(logp.gather(-1, tokens[:, None]).squeeze(-1).exp(), where)
+        asked = Asked(logp, tokens, tick.position[where], rng, self.proposal)
+        return Offer(tick.spread(self.rank(asked), where), sure, where, tick.left, tick.steps, asked, tick.memory)
+
+
+def _without(logp: Tensor, tokens: tuple[int, ...]) -> Tensor:
+    return logp.index_fill(-1, torch.tensor(tokens, device=logp.device), -torch.inf).log_softmax(-1)
 
 
 @dataclass(frozen=True)
@@ -113,9 +146,7 @@ class InOrder(Stepper):
     proposal: Proposal
 
     def ask(self, tick: Tick) -> Tensor:
-        blind = Asked(tick.t.new_empty(0), tick.x[tick.open], tick.position[tick.open], tick.draws().at(tick.open))
-        score = tick.spread(self.rank(blind), tick.open)
-        return self.quota(score, torch.zeros_like(score), tick.open, tick.left)
+        return self.quota(self._offer(tick))
 
     def move(self, process: Process, tick: Tick, asked: Tensor, values: Tensor) -> Move:
         x, t = tick.x[asked], tick.t[asked]
@@ -123,53 +154,11 @@ class InOrder(Stepper):
         tokens = self.proposal.draw(logp, tick.draws().at(asked))
         sure = tick.spread(logp.gather(-1, tokens[:, None]).squeeze(-1).exp(), asked)
         x = process.write(x, tokens, torch.ones_like(tokens, dtype=torch.bool))
-        return Move(
-            tick.x.masked_scatter(asked, x), tick.t.masked_fill(asked, 0.0), asked, sure, torch.ones_like(tick.left)
-        )
+        used = self.quota.spent(self._offer(tick))
+        return Move(put(tick.x, asked, x), tick.t.masked_fill(asked, 0.0), asked, sure, used)
 
-
-@dataclass(frozen=True)
-class Ancestral(Stepper):
-    """The reverse process itself, t = 1 to 0 in even steps; the last draws what is left from the beliefs.
-
-    timeless: the network does not read t. Its answer then stays true until the text changes, so a row takes further
-    steps on one prediction until something is written: no more passes than tokens, the same law (MDLM's cache).
-    """
-
-    proposal: Proposal
-    timeless: bool
-
-    def ask(self, tick: Tick) -> Tensor:
-        return tick.open
-
-    def move(self, process: Process, tick: Tick, asked: Tensor, values: Tensor) -> Move:
-        raw = values.log_softmax(-1)
-        x, t, used = self._walk(process, tick, asked, self.proposal.law(raw))
-        certain = asked & (process.certain(x) | (t == 0))
-        sure = tick.spread(raw.gather(-1, x[asked][:, None]).squeeze(-1).exp(), asked)
-        return Move(x, t.masked_fill(certain, 0.0), certain, sure, used)
-
-    def _walk(self, process: Process, tick: Tick, asked: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Steps on one prediction: x, t (B, W) after them, and how many they were (B,)."""
-        x, t, used = tick.x, tick.t, torch.zeros_like(tick.left)
-        moving = torch.ones_like(tick.left, dtype=torch.bool)
-        while moving.any():
-            here = asked & moving[:, None]
-            s = ((tick.left - used - 1) / tick.steps).to(t.dtype)[:, None].expand_as(t)
-            drawn, then = _reverse(process, x[here], mu, t[here], s[here], tick.draws(used).at(here))
-            x, t, used = x.masked_scatter(here, drawn), t.masked_scatter(here, then), used + moving
-            on = moving & (x == tick.x).all(1) & (used < tick.left) & self.timeless
-            if bool(on.any()) and not torch.equal(on, moving):
-                mu = mu[on[:, None].expand_as(here)[here]]
-            moving = on
-        return x, t, used
-
-
-def _reverse(process: Process, x: Tensor, mu: Tensor, t: Tensor, s: Tensor, rng: FromCounters) -> tuple[Tensor, Tensor]:
-    """One draw from p(x_s | x_t), flat, and its times; where s is 0 from the beliefs, since alpha(0) may be below 1."""
-    s = t.minimum(s)
-    drawn, ends = process.reverse(x, mu, t, s, rng), s == 0
-    if ends.any():
-        final = process.beliefs(x[ends], mu[ends], t[ends].to(mu.dtype))
-        drawn = drawn.masked_scatter(ends, Proposal(temperature=1.0).draw(final, rng.at(ends)))
-    return drawn, s
+    def _offer(self, tick: Tick) -> Offer:
+        here, rng = tick.open, tick.draws().at(tick.open)
+        blind = Asked(tick.t.new_empty(0), tick.x[here], tick.position[here], rng, self.proposal)
+        score = tick.spread(self.rank(blind), here)
+        return Offer(score, torch.zeros_like(score), here, tick.left, tick.steps, blind)

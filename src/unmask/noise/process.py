@@ -12,9 +12,15 @@ from typing import Protocol
 from torch import Tensor
 
 from .draws import Draws
+from .schedule import Schedule
 
 
 class Process(Protocol):
+    @property
+    def schedule(self) -> Schedule:
+        """How fast a token fades."""
+        ...
+
     def prior(self, like: Tensor, rng: Draws) -> Tensor:
         """Pure noise for positions shaped like `like` (B, L)."""
         ...

@@ -23,9 +23,9 @@ LEAST_SCORE = -80.0  # a log score below is taken for it where it is multiplied 
 
 def resting(vocab: int, barred: Sequence[int], mask_id: int | None = None, uniform_share: float = 1.0) -> Tensor:
     """pi (V,) float64: `uniform_share` evenly on all symbols but the barred, which noise never makes; the rest, if any,
-    on the mask."""
+    on the mask. A negative id is no symbol."""
     pi = torch.ones(vocab, dtype=torch.float64)
-    pi[list(barred)] = 0
+    pi[[symbol for symbol in barred if symbol >= 0]] = 0
     pi *= uniform_share / pi.sum()
     if mask_id is not None:
         pi[mask_id] += 1 - uniform_share
