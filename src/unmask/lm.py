@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import torch
 
+from .base import model_folder
 from .data.chat import Message, check_messages, render
 from .data.packing import Batch, windows
 from .data.tokenizer import Tokenizer, load_tokenizer, n_bytes
@@ -25,7 +26,7 @@ from .methods.method import Method
 from .models.checkpoint import load_model, save_model
 from .noise.process import Process
 from .recipe import method_of
-from .run import model_folder, symbols_of
+from .run import symbols_of
 
 DEFAULT = Path(__file__).parent / "assets" / "default"
 GAP = re.compile(r"<gap(?::(\d+))?>")

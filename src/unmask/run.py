@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 
-from .corpus import Corpus, prepare
-from .data.packing import Batch, Loader, windows
-from .data.tokenizer import Tokenizer, load_tokenizer
+from .base import open_base, resolved
+from .claim import check_claim, claim
+from .corpus import Corpus
+from .data.tokenizer import Tokenizer
 from .denoiser import Denoiser
 from .device import pick_device, pick_dtype
 from .errors import UserError
 from .evaluation.likelihood import Score, score_batches
+from .extras import require
 from .methods.method import Symbols
-from .models.checkpoint import load_model, read_config, resolve, save_model
+from .models.checkpoint import save_model
 from .models.transformer import Transformer
-from .recipe import Recipe, method_of
+from .recipe import Recipe, for_tuning
+from .task import Answers, Task, Texts, bytes_of
 from .training.lora import add_lora, merge_lora
 from .training.progress import Display, plot_losses, read_metrics
 from .training.train import Summary, Trainer
@@ -34,15 +35,17 @@ FINAL_ROWS = 256  # rows of the score at the end of a run; `unmask score` measur
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves: a model folder, its training figures and its validation score."""
+    """What a run leaves: a model folder, its training figures and its validation score. notes: about its data."""
 
     folder: Path
     summary: Summary
     score: Score | None
     parameters: int
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         found: dict[str, Any] = {"model": str(self.folder), "parameters": self.parameters} | asdict(self.summary)
+        found["notes"] = list(self.notes)
         if self.score is not None:
             found |= {"bits_per_byte": self.score.bits_per_byte, "stderr": self.score.bits_per_byte_stderr}
             found |= {"nats_per_token": self.score.nats / self.score.tokens, "exact": self.score.exact}
@@ -59,62 +62,71 @@ def train(recipe: Recipe, *, corpus: Corpus | None = None, quiet: bool = False, 
 
     corpus: prepared before, where several runs share one.
     """
-    recipe = _resolved(recipe)
-    check_claim(recipe)
-    accelerator = accelerate_for(recipe)
-    network, tokenizer = _base(recipe) if recipe.base else (None, None)
-    with accelerator.main_process_first():  # the others read what the first has prepared
-        corpus = corpus or prepare(recipe, tokenizer)
-        folder = claim(recipe)
-    if network is None:
-        network = fresh(recipe, len(corpus.tokenizer))
-    return _run(recipe, accelerator, folder, corpus, network, tuning=False, quiet=quiet, title=title)
+    return _run(recipe, Texts(), corpus, quiet, title)
 
 
 def tune(recipe: Recipe, *, quiet: bool = False, title: str = "tune") -> Result:
-    """Fine-tune `base` on conversations: only answers are noised and scored."""
+    """Fine-tune `base` on conversations: only answers are noised and scored. What the recipe leaves open is as in the
+    packaged recipe `tune`."""
     if recipe.base is None:
         raise UserError("base: is not set; name the saved model to tune, for example base=runs/default/model")
-    recipe = _resolved(recipe)
+    return _run(for_tuning(recipe), Answers(), None, quiet, title)
+
+
+def _run(recipe: Recipe, task: Task, corpus: Corpus | None, quiet: bool, title: str) -> Result:
+    recipe = resolved(recipe)
+    _check_extras(recipe)
     check_claim(recipe)
     accelerator = accelerate_for(recipe)
-    network, tokenizer = _base(recipe)
-    with accelerator.main_process_first():
-        corpus = prepare(recipe, tokenizer, chats=True)
+    network, tokenizer = open_base(recipe) if recipe.base else (None, None)
+    with accelerator.main_process_first():  # the others read what the first has prepared
+        corpus = corpus or task.corpus(recipe, tokenizer)
         folder = claim(recipe)
-    return _run(recipe, accelerator, folder, corpus, network, tuning=True, quiet=quiet, title=title)
+    network = network or fresh(recipe, len(corpus.tokenizer))
+    quiet = quiet or not accelerator.is_main_process
+    for note in corpus.notes:
+        Display(title, quiet).say(note)
+    if recipe.tune.lora is not None:
+        add_lora(network, recipe.tune.lora, recipe.seed)
+    denoiser = recipe.build_method().denoiser(network, symbols_of(corpus.tokenizer, network.config.vocab))
+    summary, score = _fitted(recipe, task, corpus, denoiser, folder, accelerator, quiet=quiet, title=title)
+    if accelerator.is_main_process:
+        merge_lora(network)
+        extra = {"method": recipe.method, "training": _facts(summary, score)}
+        save_model(folder / "model", network, extra, corpus.tokenizer.save)
+        _plot(folder, title, quiet)
+    accelerator.wait_for_everyone()
+    return Result(folder / "model", summary, score, sum(p.numel() for p in network.parameters()), corpus.notes)
 
 
-def _run(
+def _fitted(
     recipe: Recipe,
-    accelerator: Accelerator,
-    folder: Path,
+    task: Task,
     corpus: Corpus,
-    network: Transformer,
+    denoiser: Denoiser,
+    folder: Path,
+    accelerator: Accelerator,
     *,
-    tuning: bool,
     quiet: bool,
     title: str,
-) -> Result:
-    method, symbols = recipe.build_method(), symbols_of(corpus.tokenizer, network.config.vocab)
-    if tuning and recipe.tune.lora is not None:
-        add_lora(network, recipe.tune.lora, recipe.seed)
-    denoiser = method.denoiser(network, symbols)
-    rows = _valid_rows(recipe, corpus, tuning)
+) -> tuple[Summary, Score | None]:
+    """The denoiser trained, its averaged weights in place; and its score on held-out rows, if it came to its end."""
+    method, symbols = recipe.build_method(), symbols_of(corpus.tokenizer, denoiser.vocab)
 
-    def score(denoiser: Denoiser, draws: int, limit: int) -> Score:
-        n_bytes = round(sum(b.n_scored for b in rows(limit)) * corpus.bytes_per_token)
-        return score_batches(denoiser, rows(limit), method.estimator(draws), seed=recipe.seed, n_bytes=n_bytes)
+    def score(draws: int, most: int) -> Score:
+        rows = task.held_out(recipe, corpus, most)
+        n_bytes = bytes_of(rows, corpus.tokenizer)
+        return score_batches(denoiser, rows, method.estimator(draws), seed=recipe.seed, n_bytes=n_bytes)
 
-    def validate(denoiser: Denoiser) -> dict[str, float]:
-        found = score(denoiser, 2, recipe.train.eval_rows)
+    def validate() -> dict[str, float]:
+        found = score(2, recipe.train.eval_rows)
         return {"valid_loss": found.nats / max(found.tokens, 1), "valid_bits_per_byte": found.bits_per_byte}
 
-    world = accelerator.num_processes
+    rank, world = accelerator.process_index, accelerator.num_processes
     trainer = Trainer(
         denoiser,
-        method.tuning(symbols) if tuning else method.objective(symbols),
-        corpus.loader(recipe, rank=accelerator.process_index, world=world, whole=tuning or recipe.data.whole),
+        task.objective(method, symbols),
+        corpus.loader(recipe, rank=rank, world=world, whole=task.whole(recipe)),
         recipe.build_plan(),
         recipe.train,
         folder,
@@ -128,36 +140,25 @@ def _run(
     summary = trainer.run()
     if trainer.average is not None:
         trainer.average.swap(denoiser)
-    found = None
-    if accelerator.is_main_process:
-        found = None if summary.interrupted else score(denoiser, recipe.train.eval_draws, FINAL_ROWS)
-        merge_lora(network)
-        extra = {"method": recipe.method, "training": _facts(summary, found)}
-        save_model(folder / "model", network, extra, corpus.tokenizer.save)
-        _plot(folder, title, quiet)
-    accelerator.wait_for_everyone()
-    return Result(folder / "model", summary, found, sum(p.numel() for p in network.parameters()))
+    unscored = summary.interrupted or not accelerator.is_main_process
+    return summary, None if unscored else score(recipe.train.eval_draws, FINAL_ROWS)
 
 
-def _valid_rows(recipe: Recipe, corpus: Corpus, tuning: bool) -> Callable[[int], list[Batch]]:
-    """Validation rows: contiguous windows of the text, or whole conversations. The argument is how many."""
-    pad = corpus.tokenizer.pad_id
-    if not tuning:
-        return lambda n: [
-            b for b, _ in zip(windows(corpus.valid, recipe.length, batch=16, pad_id=pad), range(-(-n // 16)))
-        ]
-    count = corpus.valid.n_documents
-
-    def conversations(n: int) -> list[Batch]:
-        loader = Loader(corpus.valid, length=recipe.length, batch=1, seed=0, pad_id=pad, pack=False, keep_whole=True)
-        return [next(loader) for _ in range(min(n, count))]
-
-    return conversations
+def _check_extras(recipe: Recipe) -> None:
+    """What is asked for and cannot be had is said at once."""
+    for name in recipe.train.log_to:
+        require(name, "train.log_to", extra=name)
+    if recipe.tune.lora is not None:
+        require("peft", "tune.lora", extra="lora")
+        if recipe.base is None:
+            raise UserError("tune.lora: there is no model to adapt; name one with base=, or leave tune.lora out")
 
 
 def accelerate_for(recipe: Recipe) -> Accelerator:
     device = pick_device(recipe.device)
     dtype = pick_dtype(recipe.dtype, device)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # accelerate takes the current one; of many processes, each its own
     if PartialState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run of this process may have used another
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no")
@@ -180,77 +181,8 @@ def fresh(recipe: Recipe, vocab: int) -> Transformer:
     return Transformer(config).initialise(torch.Generator().manual_seed(recipe.seed))
 
 
-def _resolved(recipe: Recipe) -> Recipe:
-    """What the recipe leaves open: a base keeps its own method and context (naming another method converts it)."""
-    base = read_config(model_folder(recipe.base)) if recipe.base else {}
-    method = recipe.method or base.get("method") or {"kind": "masked"}
-    method_of(method, imports=recipe.method is not None)
-    length = recipe.train.length or base.get("model", {}).get("context")
-    return recipe.model_copy(update={"method": method, "train": recipe.train.model_copy(update={"length": length})})
-
-
-def _base(recipe: Recipe) -> tuple[Transformer, Tokenizer]:
-    folder = model_folder(str(recipe.base))
-    network, _ = load_model(folder, dtype=torch.float32)
-    tokenizer = load_tokenizer(folder)
-    return grow(network, len(tokenizer)), tokenizer
-
-
-def grow(network: Transformer, vocab: int) -> Transformer:
-    """Room for symbols that the network has not met (a mask, say); new rows start at the mean of the old ones."""
-    old = network.config.vocab
-    if vocab <= old:
-        return network
-    config = network.config.model_copy(update={"vocab": vocab})
-    larger = Transformer(config)
-    weights = network.state_dict()
-    for name in ("embed.weight", "head.weight"):
-        mean = weights[name].mean(0, keepdim=True)
-        weights[name] = torch.cat([weights[name], mean.expand(config.vocab - old, -1)])
-    larger.load_state_dict(weights)
-    return larger
-
-
-def model_folder(path_or_hub_id: str) -> Path:
-    """A run's folder stands for the model in it."""
-    inner = Path(path_or_hub_id).expanduser() / "model"
-    return inner if (inner / "config.json").is_file() else resolve(path_or_hub_id)
-
-
-def check_claim(recipe: Recipe) -> None:
-    """UserError where the folder holds a run of another recipe: nothing there is overwritten."""
-    kept, mine = Path(recipe.out) / "recipe.yaml", recipe.model_dump()
-    theirs = yaml.safe_load(kept.read_text(encoding="utf-8")) if kept.is_file() else None
-    if not isinstance(theirs, dict):
-        return
-    for key in sorted({*mine, *theirs} - {"out", "device"}):
-        if mine.get(key) != theirs.get(key):
-            what = _difference(key, theirs.get(key), mine.get(key))
-            raise UserError(
-                f"out: {recipe.out} holds a run of another recipe ({what}); choose another out=, or delete that folder"
-            )
-
-
-def claim(recipe: Recipe) -> Path:
-    """The run's folder, with its recipe in it; only once the data could be read, so that a typo claims nothing."""
-    folder = Path(recipe.out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(), sort_keys=False), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"out: {folder} cannot be written ({error.strerror}); choose another out=") from error
-    return folder
-
-
-def _difference(key: str, theirs: Any, mine: Any) -> str:
-    if isinstance(theirs, dict) and isinstance(mine, dict):
-        inner = next(k for k in sorted({*theirs, *mine}) if theirs.get(k) != mine.get(k))
-        return _difference(f"{key}.{inner}", theirs.get(inner), mine.get(inner))
-    return f"{key}={theirs!r} there, {mine!r} here"
-
-
 def _facts(summary: Summary, score: Score | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {"steps": summary.steps, "tokens": summary.tokens}
+    facts: dict[str, Any] = {"steps": summary.steps, "tokens": summary.tokens, "finished": not summary.interrupted}
     if score is not None:
         facts["valid_bits_per_byte"] = round(score.bits_per_byte, 4)
     return json.loads(json.dumps(facts))

@@ -45,6 +45,17 @@ def read_chats(
     return _chats(spec, _rows(spec, split, streaming, seed))
 
 
+def files_of(spec: str) -> dict[str, Path]:
+    """The files that a source is read from, by name; none for a dataset on the hub. UserError where there are none."""
+    if spec.startswith(HUB):
+        return {}
+    if spec == "stdlib":
+        root = Path(sysconfig.get_path("stdlib"))
+        return {path.relative_to(root).as_posix(): path for path in _modules(str(root))}
+    found = sorted(Path(spec).rglob("*")) if _is_dataset(spec) else files.find(spec)
+    return {str(path): path for path in found if path.is_file()}
+
+
 def _chats(spec: str, rows: Rows) -> Iterator[list[Message]]:
     place = None
     for place, row in rows:

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from ..errors import nearest
 from .optim import COURSES
 
+BUDGETS = ("steps", "tokens", "minutes")
+
 
 class TrainOptions(BaseModel):
     """Exactly one of steps, tokens and minutes is the budget."""
@@ -47,9 +49,18 @@ class TrainOptions(BaseModel):
 
     @model_validator(mode="after")
     def _one_budget(self) -> TrainOptions:
-        given = [name for name in ("steps", "tokens", "minutes") if getattr(self, name) is not None]
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are both set; keep one budget")
         if self.micro_batch and self.batch % self.micro_batch:
             raise ValueError(f"batch={self.batch} is not a multiple of micro_batch={self.micro_batch}")
         return self
+
+    @property
+    def budget(self) -> tuple[str, float]:
+        """Its kind and size; a thousand steps where none is set."""
+        return next(((name, size) for name in BUDGETS if (size := getattr(self, name)) is not None), ("steps", 1000))
+
+    @property
+    def budget_is_set(self) -> bool:
+        return any(getattr(self, name) is not None for name in BUDGETS)

@@ -79,7 +79,7 @@ class Summary:
 
 
 class Trainer:
-    """One run. `start` is resumed from `folder`/checkpoints if there is one; `validate` gives nats a byte or None."""
+    """One run, resumed from `folder`/checkpoints where there is something; `validate` gives figures to tell."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Trainer:
         accelerator: Accelerator,
         seed: int = 0,
         bytes_per_token: float = 1.0,
-        validate: Callable[[Denoiser], dict[str, float]] | None = None,
+        validate: Callable[[], dict[str, float]] | None = None,
         title: str = "train",
         quiet: bool = False,
     ) -> None:
@@ -146,9 +146,9 @@ class Trainer:
     @property
     def progress(self) -> float:
         """Share of the budget that is used up, in [0, 1]."""
-        o = self.options
-        if o.minutes is not None:
-            return min(1.0, self.at.seconds / (60 * o.minutes))
+        kind, size = self.options.budget
+        if kind == "minutes":
+            return min(1.0, self.at.seconds / (60 * size))
         return min(1.0, self.at.step / self._steps_in_all)
 
     def _step(self) -> None:
@@ -211,8 +211,8 @@ class Trainer:
 
     @property
     def _steps_in_all(self) -> int:
-        o = self.options
-        return -(-o.tokens // (o.batch * self._length)) if o.tokens is not None else o.steps or 1000
+        kind, size = self.options.budget
+        return math.ceil(size / (self.options.batch * self._length)) if kind == "tokens" else int(size)
 
     def _micro_steps(self) -> int:
         share = self.options.batch // self.accelerator.num_processes
@@ -240,7 +240,7 @@ class Trainer:
         self.denoiser.eval()
         if self.average is not None:
             self.average.swap(self.denoiser)
-        found = self.validate(self.denoiser)
+        found = self.validate()
         if self.average is not None:
             self.average.swap(self.denoiser)
         return found
