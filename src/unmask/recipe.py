@@ -18,8 +18,12 @@ from .errors import UserError, nearest
 from .methods.autoregressive import Autoregressive
 from .methods.block import Block
 from .methods.continuous import Continuous
+from .methods.hybrid import Hybrid
 from .methods.masked import Masked
 from .methods.method import Method
+from .methods.sedd import Sedd
+from .methods.structured import Structured
+from .methods.uniform import Uniform
 from .models.config import ModelConfig
 from .noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Sqrt
 from .training.optim import AdamWPlan, MuonPlan, Plan
@@ -30,6 +34,10 @@ METHODS: dict[str, type] = {
     "autoregressive": Autoregressive,
     "block": Block,
     "continuous": Continuous,
+    "uniform": Uniform,
+    "hybrid": Hybrid,
+    "structured": Structured,
+    "sedd": Sedd,
 }
 SCHEDULES: dict[str, type] = {
     "linear": Linear,

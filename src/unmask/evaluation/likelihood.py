@@ -86,29 +86,22 @@ class Exact:
 
     def __call__(self, denoiser: Denoiser, batch: Batch, keys: Tensor) -> tuple[Tensor, Tensor]:
         prediction = denoiser(batch.tokens, places=places_of(batch), where=batch.scored)
-        nats = _sum_rows(prediction, batch.tokens, batch.scored, torch.ones_like(batch.tokens, dtype=torch.float32))
+        nats = _weighed(prediction, batch.tokens, batch.scored, torch.ones_like(batch.tokens, dtype=torch.float32))
         return nats, torch.zeros_like(nats)
 
 
 @dataclass(frozen=True)
-class FixedCount:
-    """Masked models: mask exactly k of a block's n scored tokens and weigh their cross-entropy by n / k, k uniform on
-    1..n (LLaDA, arXiv 2502.09992, eq. 14), a row being one block unless the layout has more. Its mean is the
-    continuous-time bound of every schedule; with blocks of one token nothing is left to chance and it is -log p.
+class Stratified:
+    """What all estimates of a mean over levels in (0, 1) share; `nats` says what a row costs at one level.
 
     The `draws` passes a row (rounded up to fill the replicates evenly) form `replicates` independent groups. Inside a
-    group the levels k / n lie one in each of equal strata, moved by one shared uniform; a group's mean is unbiased, and
-    the spread of the groups' means, which share nothing, gives the standard error. With two groups one row's error is
+    group the levels lie one in each of equal strata, moved by one shared uniform; a group's mean is unbiased, and the
+    spread of the groups' means, which share nothing, gives the standard error. With two groups one row's error is
     rough (one degree of freedom); over a text of many rows the sum is well determined.
     """
 
     draws: int = 8
     replicates: int = 2
-    layout: Blocks = Whole()
-
-    @property
-    def exact(self) -> bool:
-        return self.layout.size == 1
 
     def __post_init__(self) -> None:
         if self.replicates < 2:
@@ -116,9 +109,21 @@ class FixedCount:
         if self.draws < 1:
             raise UserError(f"draws: {self.draws} measures nothing; use 1 or more")
 
+    @property
+    def exact(self) -> bool:
+        return False
+
     def __call__(self, denoiser: Denoiser, batch: Batch, keys: Tensor) -> tuple[Tensor, Tensor]:
         means = torch.stack([self._group(denoiser, batch, keys, group) for group in range(self.replicates)])
         return means.mean(0), means.var(0) / self.replicates
+
+    def nats(self, denoiser: Denoiser, batch: Batch, level: Tensor, rng: FromCounters) -> Tensor:
+        """(B,) float64 at levels (B, 1) float64."""
+        raise NotImplementedError
+
+    def ends(self, denoiser: Denoiser, batch: Batch, rng: FromCounters) -> Tensor | float:
+        """What comes on top of the mean, (B,) float64."""
+        return 0.0
 
     def _group(self, denoiser: Denoiser, batch: Batch, keys: Tensor, group: int) -> Tensor:
         """One unbiased estimate a row, (B,): the mean over one level in each stratum."""
@@ -126,20 +131,44 @@ class FixedCount:
         columns = torch.arange(batch.tokens.shape[1], device=keys.device).expand(batch.tokens.shape)
         chance, shift = FromCounters(keys, columns), FromCounters(~keys, columns[:, :1])
         shift.begin(group)
-        numbers = self.layout.numbers(places_of(batch))
-        along = torch.arange(int(numbers.max()) + 1, device=keys.device)
-        start = (shift.uniform(columns[:, :1]) + along * GOLDEN) % 1  # a row's blocks: other levels, evenly spread
+        start = shift.uniform(columns[:, :1])
         total = torch.zeros(len(keys), dtype=torch.float64, device=keys.device)
         for stratum in range(strata):
             chance.begin(group * strata + stratum)
-            masked, weights = counted_masks(batch.scored, (start + stratum) / strata, chance, numbers)
-            total += masked_nats(denoiser, batch, masked, weights, self.layout)
-        return total / strata
+            total += self.nats(denoiser, batch, (start + stratum) / strata, chance)
+        chance.begin(self.replicates * strata + group)
+        return total / strata + self.ends(denoiser, batch, chance)
+
+
+def over_blocks(level: Tensor, numbers: Tensor) -> Tensor:
+    """A level a row (B, 1) -> one a block (B, blocks): a row's blocks have other levels, evenly spread. numbers (B, L):
+    which block a token is in."""
+    along = torch.arange(int(numbers.max()) + 1, device=level.device)
+    return (level + along * GOLDEN) % 1
+
+
+@dataclass(frozen=True)
+class FixedCount(Stratified):
+    """Masked models: mask exactly k of a block's n scored tokens and weigh their cross-entropy by n / k, k uniform on
+    1..n (LLaDA, arXiv 2502.09992, eq. 14), a row being one block unless the layout has more. Its mean is the
+    continuous-time bound of every schedule; with blocks of one token nothing is left to chance and it is -log p.
+    """
+
+    layout: Blocks = Whole()
+
+    @property
+    def exact(self) -> bool:
+        return self.layout.size == 1
+
+    def nats(self, denoiser: Denoiser, batch: Batch, level: Tensor, rng: FromCounters) -> Tensor:
+        numbers = self.layout.numbers(places_of(batch))
+        masked, weights = counted_masks(batch.scored, over_blocks(level, numbers), rng, numbers)
+        return masked_nats(denoiser, batch, masked, weights, self.layout)
 
 
 def masked_nats(denoiser: Denoiser, batch: Batch, masked: Tensor, weights: Tensor, layout: Blocks = Whole()) -> Tensor:
     """Weighted cross-entropy of the masked tokens given the others, summed over each row: (B, L), (B, L) -> (B,)."""
-    return _sum_rows(shown(denoiser, batch, masked, layout), batch.tokens, masked, weights)
+    return _weighed(shown(denoiser, batch, masked, layout), batch.tokens, masked, weights)
 
 
 def score_batches(
@@ -177,9 +206,13 @@ def _score(denoiser: Denoiser, batch: Batch, estimator: Estimator, seed: int, fi
     return Score(float(nats.sum()), math.sqrt(float(variance.sum())), batch.n_scored, 0, estimator.exact)
 
 
-def _sum_rows(prediction: Prediction, tokens: Tensor, where: Tensor, weights: Tensor) -> Tensor:
-    """Weighted cross-entropies of the positions asked for, summed over each row in float64: (B,)."""
+def _weighed(prediction: Prediction, tokens: Tensor, where: Tensor, weights: Tensor) -> Tensor:
+    """Weighted cross-entropies of the positions asked for, summed over each row: (B,)."""
     _, nll = prediction.cross_entropy(tokens[where], weights[where])
-    costs = torch.zeros(where.shape, dtype=torch.float64, device=where.device)
-    costs[where] = weights[where].double() * nll.double()
-    return costs.sum(1)
+    return sum_rows(where, weights[where].double() * nll.double())
+
+
+def sum_rows(where: Tensor, values: Tensor) -> Tensor:
+    """Values (N,) at where (B, L), summed over each row in float64: (B,)."""
+    full = torch.zeros(where.shape, dtype=torch.float64, device=where.device)
+    return full.masked_scatter(where, values.double()).sum(1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -42,6 +42,11 @@ class Method(Protocol):
     def shape(self, config: ModelConfig) -> ModelConfig:
         """The network to train: the one asked for, with what this method cannot do without switched on."""
         return config
+
+    def settled(self) -> Mapping[str, Any]:
+        """Options worked out from what lies outside the recipe, another model say, in the place of what the user said:
+        a saved model then needs nothing but itself."""
+        return {}
 
     def process(self, symbols: Symbols, network: Transformer | None = None) -> Process:
         """The noise that generation undoes. network: for noise on what the network has learnt, its embeddings."""
