@@ -1,4 +1,4 @@
-"""Training speed of the masked model against the naive recipe, step for step in one process.
+"""Training speed of the masked model against the naive recipe, step for step.
 
     python benchmarks/training_speed.py --dtype bf16 --steps 10
 
@@ -7,8 +7,9 @@ Naive: the Llama of `transformers` of the same size with its causal mask removed
 position, LLaDA's published pre-training loss (t ~ U a row, masks drawn one by one, cross-entropy of the masked
 positions over p_mask), torch's AdamW as it comes. With bf16 both run under autocast.
 
-Ours and naive alternate, a matmul peak is taken beside each pair, and medians are reported: a noisy machine moves the
-tokens/s but hardly the ratio. Useful floating point operations of a step on T tokens, N of them asked for:
+Each side has a process of its own, as its users run it: ours reuses freed memory, as `unmask train` does on a
+processor. The two take turns, a matmul peak is taken beside each pair, and medians are reported: a noisy machine moves
+the tokens/s but hardly the ratio. Useful floating point operations of a step on T tokens, N of them asked for:
 
     one weight of a matmul   6 a token that passes it (forward 2, backward 4)
     attention                12 L H a query and layer, L keys, H = heads x head width (forward 4, backward 8)
@@ -21,8 +22,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import time
-from collections.abc import Callable
+from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any, cast
 
@@ -37,6 +39,7 @@ from unmask.models.transformer import Transformer
 from unmask.noise.draws import seeded
 from unmask.noise.tokens import Masking
 from unmask.objectives.masked import MaskedBound
+from unmask.training.memory import keep_freed_memory
 from unmask.training.optim import AdamWPlan
 from unmask.training.work import matmul_peak
 
@@ -71,6 +74,8 @@ class Ours:
 
 
 class Naive:
+    asked = 0  # every position is computed
+
     def __init__(self, c: ModelConfig, compiled: bool, device: torch.device) -> None:
         from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -120,6 +125,9 @@ class Naive:
         return list(self.model.parameters())
 
 
+SIDES: dict[str, type[Ours] | type[Naive]] = {"ours": Ours, "naive": Naive}
+
+
 def train_step(side: Ours | Naive, tokens: Tensor, dtype: torch.dtype) -> None:
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
         loss = side.loss(tokens)
@@ -139,14 +147,24 @@ def useful_flops(c: ModelConfig, length: int, tokens: float, last: float) -> flo
     return tokens * ((c.layers - 1) * full + 6 * keys_values) + last * (full - 6 * keys_values + head)
 
 
-def timed(work: Callable[[], None], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def worker(name: str, a: argparse.Namespace, pipe: Connection) -> None:
+    """Train a step on whatever rows come, and say how long it took and how many positions were asked for."""
+    torch.set_num_threads(a.threads)
+    device, side = torch.device(a.device), SIDES[name](shape(a), a.compile in (name, "both"), torch.device(a.device))
+    if name == "ours" and device.type == "cpu":
+        keep_freed_memory()
+    while (rows := pipe.recv()) is not None:
+        tokens = torch.tensor(rows, device=device)
+        asked = side.asked
+        start = time.perf_counter()
+        train_step(side, tokens, DTYPES[a.dtype])
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        pipe.send((time.perf_counter() - start, side.asked - asked))
+
+
+def shape(a: argparse.Namespace) -> ModelConfig:
+    return ModelConfig(vocab=8192, width=384, layers=6, heads=6, context=a.length)
 
 
 def main() -> None:
@@ -161,31 +179,35 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
-    device, dtype = torch.device(a.device), DTYPES[a.dtype]
+    device, dtype, c = torch.device(a.device), DTYPES[a.dtype], shape(a)
 
-    c = ModelConfig(vocab=8192, width=384, layers=6, heads=6, context=a.length)
-    ours, naive = Ours(c, a.compile is not None, device), Naive(c, a.compile == "both", device)
+    pipes = {}
+    for name in SIDES:
+        pipes[name], theirs = multiprocessing.get_context("spawn").Pipe()
+        multiprocessing.get_context("spawn").Process(target=worker, args=(name, a, theirs), daemon=True).start()
     rng = torch.Generator().manual_seed(0)
-    seconds: dict[str, list[float]] = {"ours": [], "naive": []}
-    peaks = []
+    seconds: dict[str, list[float]] = {name: [] for name in SIDES}
+    peaks, asked = [], 0
     for i in range(a.warmup + a.steps):
-        tokens = torch.randint(0, c.vocab - 1, (a.batch, a.length), generator=rng).to(device)
-        if i == a.warmup:
-            ours.asked = 0
-        for name, side in (("ours", ours), ("naive", naive)):
-            took = timed(lambda side=side, tokens=tokens: train_step(side, tokens, dtype), device)  # type: ignore[misc]
+        rows = torch.randint(0, c.vocab - 1, (a.batch, a.length), generator=rng).tolist()
+        for name, pipe in pipes.items():
+            pipe.send(rows)
+            took, positions = pipe.recv()
             if i >= a.warmup:
                 seconds[name].append(took)
+                asked += positions
             elif i == 0:
                 print(f"first step of {name}: {took:.1f} s", flush=True)
         if i >= a.warmup:
             peaks.append(matmul_peak(device, dtype))
+    for pipe in pipes.values():
+        pipe.send(None)
 
     n = a.batch * a.length
     step = {name: median(s) for name, s in seconds.items()}
     ratio = median(slow / fast for slow, fast in zip(seconds["naive"], seconds["ours"]))
     peak = median(peaks)
-    flops = {"ours": useful_flops(c, a.length, n, ours.asked / a.steps), "naive": useful_flops(c, a.length, n, n)}
+    flops = {"ours": useful_flops(c, a.length, n, asked / a.steps), "naive": useful_flops(c, a.length, n, n)}
     share = {name: flops[name] / step[name] / peak for name in step}
     print(f"{'':8}{'s/step':>10}{'tokens/s':>12}{'useful GFLOP':>15}{'of peak':>10}")
     for name in step:
