@@ -16,6 +16,7 @@ MUST_NOT_KNOW = {
     "models": {"noise", "decoding", "training", "data", "evaluation", "denoiser", "methods", "objectives"},
     "data": {"models", "noise", "decoding", "training", "evaluation", "denoiser", "methods", "objectives"},
     "layout": {"noise", "decoding", "training", "data", "evaluation", "denoiser", "methods", "objectives"},
+    "echo": {"noise", "decoding", "training", "data", "evaluation", "denoiser", "methods", "objectives"},
     "denoiser": {"noise", "decoding", "training", "data", "evaluation", "methods", "objectives"},
     "objectives": {"decoding", "training", "evaluation", "methods"},
     "methods": {"training"},
@@ -25,7 +26,20 @@ MUST_NOT_KNOW = {
     "serving": {"training", "evaluation"},
 }
 # where the rooms are put together; no room imports these
-ASSEMBLY = {"base", "claim", "corpus", "task", "run", "lm", "published", "writing", "demo", "grid", "comparing"}
+ASSEMBLY = {
+    "base",
+    "claim",
+    "corpus",
+    "task",
+    "run",
+    "lm",
+    "published",
+    "sampling",
+    "writing",
+    "demo",
+    "grid",
+    "comparing",
+}
 NOBODY_BUT = {
     "base": ASSEMBLY,
     "claim": ASSEMBLY,
@@ -34,6 +48,7 @@ NOBODY_BUT = {
     "run": ASSEMBLY | {"cli"},
     "lm": ASSEMBLY | {"cli", "serving"},
     "published": ASSEMBLY | {"cli", "serving"},
+    "sampling": ASSEMBLY | {"cli", "serving"},
     "writing": ASSEMBLY | {"cli"},
     "demo": {"cli"},
     "grid": {"comparing", "cli"},

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from .lm import LanguageModel as LanguageModel
     from .lm import Text as Text
     from .lm import load as load
+    from .published import load_denoiser as load_denoiser
     from .run import train as train
     from .run import tune as tune
+    from .sampling import Sample as Sample
+    from .sampling import sample as sample
 
 __version__ = "0.1.0"
 
@@ -25,7 +28,10 @@ _PLACES = {
     "LanguageModel": "lm",
     "Text": "lm",
     "UserError": "errors",
+    "load_denoiser": "published",
     "load_recipe": "recipe",
+    "sample": "sampling",
+    "Sample": "sampling",
     "train": "run",
     "tune": "run",
 }

@@ -94,16 +94,18 @@ def export_model(
     network: Transformer,
     config: Mapping[str, Any],
     to: str,
+    ids: Mapping[str, int] | None = None,
     tokenizer_save: Callable[[Path], None] | None = None,
 ) -> None:
     """Write the model under a family's own names; what came from that family goes back bit for bit.
 
-    config: as `load_model` gave it. UserError where the family has no network of this shape.
+    config: as `load_model` gave it. ids: special tokens for the config.json of a model that came from elsewhere,
+    `mask_token_id` and the like. UserError where the family has no network of this shape.
     """
     family, origin = family_named(to), config.get("published") or {}
     if origin.get("family") != to:
         origin = {}
-    published = _described(network.config, to, origin.get("config") or {})
+    published = _described(network.config, to, origin.get("config") or {}, ids or {})
     prefix = origin.get("prefix", family.prefixes[0])
     with atomic_folder(folder) as fresh:
         if tokenizer_save is not None:
@@ -112,12 +114,12 @@ def export_model(
         write_from(network, fresh, family, prefix, origin.get("buffers") or {})
 
 
-def _described(c: ModelConfig, to: str, origin: Mapping[str, Any]) -> dict[str, Any]:
+def _described(c: ModelConfig, to: str, origin: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, Any]:
     """A config.json of the family for this shape: the one it came with where that still holds."""
     family = family_named(to)
     if origin and _same(family.shape(Raw(origin)), c) is None:
         return dict(origin)
-    found = {**origin, **family.describe(c)}
+    found = {**ids, **origin, **family.describe(c)}
     if wrong := _same(family.shape(Raw(found)), c):
         raise UserError(f"to: a {to} model cannot have model.{wrong}={getattr(c, wrong)!r}; choose another family")
     return found

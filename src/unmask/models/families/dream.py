@@ -10,7 +10,7 @@ from .family import Facts, Family, Raw, first_id
 
 
 def describe(c: ModelConfig) -> dict[str, Any]:
-    return llama.describe(c, "DreamModel", "Dream") | {"mask_token_id": c.vocab - 1}
+    return llama.describe(c, "DreamModel", "Dream")
 
 
 def facts(raw: Raw) -> Facts:

@@ -58,7 +58,6 @@ def describe(c: ModelConfig) -> dict[str, Any]:
         "block_type": "llama",
         "layer_norm_type": "rms",
         "rope": True,
-        "mask_token_id": c.vocab - 1,
     }
 
 

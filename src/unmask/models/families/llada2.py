@@ -9,7 +9,7 @@ from . import llama
 from .family import Facts, Family, Raw, Rows, Table, first_id
 
 BLOCK = 32  # of the published models, whose config does not say it
-MASK_BEHIND_PAD = 3  # nor the mask: 156895 where padding is 156892
+MASK_BEHIND_PAD = 3  # nor the mask: 156895 where padding is 156892, as in LLaDA-MoE
 
 
 def shape(raw: Raw) -> ModelConfig:
@@ -79,9 +79,13 @@ def names(c: ModelConfig, prefix: str) -> Table:
 
 
 def facts(raw: Raw) -> Facts:
-    pad = raw["pad_token_id"]
     method = {"kind": "block", "size": raw.get("block_length") or BLOCK}
-    return Facts(method, raw.get("mask_token_id", pad + MASK_BEHIND_PAD), first_id(raw.get("eos_token_id", pad)))
+    return Facts(method, mask_of(raw), first_id(raw.get("eos_token_id", raw.get("pad_token_id"))))
+
+
+def mask_of(raw: Raw) -> int:
+    mask = raw.get("mask_token_id")
+    return int(raw["pad_token_id"] + MASK_BEHIND_PAD if mask is None else mask)
 
 
 LLADA2 = Family("llada2", ("LLaDA2MoeModelLM",), shape, describe, names, facts)

@@ -7,8 +7,7 @@ from typing import Any
 from ..config import ModelConfig, MoEConfig
 from . import llama
 from .family import Facts, Family, Raw, Table, first_id
-
-MASK_BEHIND_PAD = 3  # the config does not say the mask: 156895 where padding is 156892
+from .llada2 import mask_of
 
 
 def shape(raw: Raw) -> ModelConfig:
@@ -62,8 +61,7 @@ def names(c: ModelConfig, prefix: str) -> Table:
 
 
 def facts(raw: Raw) -> Facts:
-    mask = raw.get("mask_token_id", raw["pad_token_id"] + MASK_BEHIND_PAD)
-    return Facts({"kind": "masked"}, mask, first_id(raw.get("eos_token_id")))
+    return Facts({"kind": "masked"}, mask_of(raw), first_id(raw.get("eos_token_id")))
 
 
 LLADA_MOE = Family("llada_moe", ("LLaDAMoEModelLM",), shape, describe, names, facts)

@@ -22,15 +22,15 @@ def fast_facts(raw: Raw) -> Facts:
 
 
 def _describe(c: ModelConfig) -> dict[str, Any]:
-    return qwen.describe3(c, "SDARForCausalLM", "sdar") | {"mask_token_id": c.vocab - 1}
+    return qwen.describe3(c, "SDARForCausalLM", "sdar")
 
 
 def _describe_moe(c: ModelConfig) -> dict[str, Any]:
-    return qwen.describe3_moe(c, "SDARMoeForCausalLM", "sdar_moe") | {"mask_token_id": c.vocab - 1}
+    return qwen.describe3_moe(c, "SDARMoeForCausalLM", "sdar_moe")
 
 
 def _describe_fast(c: ModelConfig) -> dict[str, Any]:
-    return llama.describe(c, "Fast_dLLM_QwenForCausalLM", "Fast_dLLM_Qwen") | {"mask_token_id": c.vocab - 1}
+    return llama.describe(c, "Fast_dLLM_QwenForCausalLM", "Fast_dLLM_Qwen")
 
 
 SDAR = Family("sdar", ("SDARForCausalLM",), qwen.shape3, _describe, llama.names, facts)
