@@ -30,13 +30,12 @@ from .evaluation.report import Report
 from .evaluation.samples import Variety
 from .evaluation.subject import Subject
 from .evaluation.variance import loss_spread
-from .grid import Cell, CompareOptions, Facts, budget, cells, entrants
+from .grid import OWN, Cell, CompareOptions, Facts, budget, cells, entrants
 from .lm import LanguageModel, load
 from .recipe import DataRecipe, TokenizerRecipe
 from .run import train
 from .training.progress import Display, clock, read_metrics, smooth
 
-OWN = "own"
 SHOWN = ((1, 0), (1, 1), (8, 0))  # texts that a report shows: tokens a pass, which prompt
 
 

@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .corpus import Corpus
+from .decoding.settings import Decoding
 from .errors import UserError, nearest
 from .folder import read_json
 from .recipe import METHODS, Recipe, Spec, load_recipe, method_of, sentence
@@ -27,6 +28,7 @@ from .run import accelerate_for, fresh, symbols_of
 from .training.train import Trainer
 
 BUDGETS = ("steps", "tokens", "minutes")
+OWN = "own"  # as a rule: the method's
 PROBE = 6.0  # seconds that a method's speed is measured for
 Facts = dict[str, Any]
 
@@ -71,11 +73,14 @@ class CompareOptions(BaseModel):
             else:
                 rest.append(override)
         try:
-            return cls(**own | {k: v for k, v in fixed.items() if v is not None})._with_budget(), rest
+            return cls(**own | {k: v for k, v in fixed.items() if v is not None})._checked(), rest
         except ValidationError as error:
             raise UserError(sentence(error, cls)) from error
 
-    def _with_budget(self) -> CompareOptions:
+    def _checked(self) -> CompareOptions:
+        """Its rules exist, which is better known now than after an hour's training; it has one budget."""
+        for rule in self.rules:
+            Decoding(rule=None if rule == OWN else rule)
         if self.minutes and self.tokens:
             raise UserError(f"minutes={self.minutes:g}, tokens={self.tokens}: both are set; keep one budget")
         return self if self.minutes or self.tokens else self.model_copy(update={"minutes": 10.0})
