@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .attention import Places, Rule, Sight, Visibility, attend_where
+from .attention import Places, Rule, Sight, Visibility, attend_where, block_size
 
 
 class Cache:
@@ -45,7 +45,9 @@ class Cache:
         fed = Fed.of(feed, position)
         assert bool((fed.position < self.slots).all()), f"position {int(position.max())} in a cache of {self.slots}"
         self.filled[fed.row, fed.position] = True
-        queries = Queries(fed.row, fed.position, rule, self.filled)
+        slot = torch.arange(1, self.slots + 1, device=feed.device)
+        extents = torch.where(self.filled, slot, 0).amax(1).tolist()
+        queries = Queries(fed.row, fed.position, rule, self.filled, extents)
         return [Kept(layer, fed, queries) for layer in self.layers]
 
     def only(self, index: Tensor) -> None:
@@ -133,12 +135,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Queries:
-    """Who asks: row and position (Nq,) in row order; filled (B, S): the slots there are to see."""
+    """Who asks: row and position (Nq,) in row order; filled (B, S): the slots there are to see, in each row below its
+    extent."""
 
     row: Tensor
     position: Tensor
     rule: Rule
     filled: Tensor
+    extents: list[int]
 
     def only(self, index: Tensor) -> Queries:
         return replace(self, row=self.row[index], position=self.position[index])
@@ -160,22 +164,22 @@ class Queries:
         """Made once a pass and shared by its layers. Rows that feed equally much, as most passes do, are one group."""
         here = self.row.bincount(minlength=len(self.filled))
         sizes, spans = here.unique_consecutive(return_counts=True)
-        slot = torch.arange(self.filled.shape[1], device=self.filled.device)
-        extents = torch.where(self.filled, slot + 1, 0).amax(1).tolist()
         groups, row, start = [], 0, 0
         for size, span in zip(sizes.tolist(), spans.tolist()):
             rows, queries = slice(row, row + span), slice(start, start + size * span)
             if size:
-                extent = max(extents[rows])
+                extent = max(self.extents[rows])
                 groups.append(Group(rows, queries, extent, self._seen(rows, queries, extent)))
             row, start = rows.stop, queries.stop
         return groups
 
     def _seen(self, rows: slice, queries: slice, extent: int) -> Tensor | None:
-        filled = self.filled[rows, :extent]
+        filled, size = self.filled[rows, :extent], block_size(self.rule)
         position = self.position[queries].view(len(filled), -1)
-        keys = Places(torch.arange(extent, device=filled.device).expand(filled.shape), filled.long() - 1)
         full = bool(filled.all())
+        if full and size is not None and (int(position.min()) // size + 1) * size >= extent:
+            return None  # most steps of block models: nothing stands behind the block that asks
+        keys = Places(torch.arange(extent, device=filled.device).expand(filled.shape), filled.long() - 1)
         asking = Places(position, None if full else torch.zeros_like(position))
         seen = Visibility(self.rule, asking, keys, same=False).dense
         return None if seen is None or bool(seen.all()) else seen

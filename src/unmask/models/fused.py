@@ -44,7 +44,14 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x (..., D), weight (D,) -> (..., D), statistics in float32 whatever the activations are."""
     if not by_hand(x):
         return plain_rms_norm(x, weight, eps)
+    if not torch.is_grad_enabled():  # a small pass feels the wrapping of a Function, four times a layer
+        return _normed(x, weight, eps, result_dtype(x))
     return _RMSNorm.apply(x, weight, eps, result_dtype(x))  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _normed(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    exact = x.to(wide(x.dtype))
+    return (exact * _inverse_size(exact, eps)).mul_(weight).to(dtype)
 
 
 def _inverse_size(x: Tensor, eps: float) -> Tensor:
@@ -69,8 +76,7 @@ class _RMSNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.eps = eps
-        exact = x.to(wide(x.dtype))
-        return (exact * _inverse_size(exact, eps)).mul_(weight).to(dtype)
+        return _normed(x, weight, eps, dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -91,7 +97,14 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor | None, eps: float)
     """x (B, L, H, D), normed by weight (D,) if given, then turned; cos and sin of the angles (B or 1, L, 1, D / 2)."""
     if not by_hand(x):
         return plain_turn(x, cos, sin, weight, eps)
+    if not torch.is_grad_enabled():
+        return _normed_and_turned(x, cos, sin, weight, eps)
     return _Turn.apply(x, cos, sin, weight, eps)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _normed_and_turned(x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    exact = x.to(wide(x.dtype)) if weight is None else _normed(x, weight, eps, wide(x.dtype))
+    return _turned(exact, cos, sin, 1).to(x.dtype)
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
@@ -107,10 +120,7 @@ class _Turn(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor | None, eps: float) -> Tensor:
         ctx.save_for_backward(x, cos, sin, weight)
         ctx.eps = eps
-        exact = x.to(wide(x.dtype))
-        if weight is not None:
-            exact = (exact * _inverse_size(exact, eps)).mul_(weight)
-        return _turned(exact, cos, sin, 1).to(x.dtype)
+        return _normed_and_turned(x, cos, sin, weight, eps)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

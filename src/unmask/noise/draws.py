@@ -7,6 +7,7 @@ symbol) is a hash of exactly these, so that a row gets the same numbers whatever
 from __future__ import annotations
 
 import copy
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -43,16 +44,32 @@ class FromCounters:
     """Uniforms by hashing: row seed x step x call x position x symbol.
 
     seeds (B,) int64, positions (B, L) int64: where each column stands in its own row. `begin(step)` opens a step;
-    the calls inside it are numbered, so a rule may ask several times.
+    the calls inside it are numbered, so a rule may ask several times. Nothing is hashed before a number is asked for:
+    greedy decoding asks for none.
     """
 
     def __init__(self, seeds: Tensor, positions: Tensor) -> None:
-        self.keys = _mix(_mix(seeds)[:, None] ^ positions)
+        self.seeds, self.positions = seeds, positions
+        self.picks: tuple[Tensor, ...] = ()
         self.begin(0)
 
     def begin(self, step: int | Tensor) -> None:
-        steps = torch.as_tensor(step, dtype=torch.int64, device=self.keys.device).reshape(-1, 1)
-        self.now, self.calls = _mix(self.keys + _mix(steps ^ 0x57E9)), 0
+        self.step, self.calls = step, 0
+        self._now: Tensor | None = None
+
+    @cached_property
+    def keys(self) -> Tensor:
+        return _mix(_mix(self.seeds)[:, None] ^ self.positions)
+
+    @property
+    def now(self) -> Tensor:
+        """The keys of this step, where they are picked."""
+        if self._now is None:
+            steps = torch.as_tensor(self.step, dtype=torch.int64, device=self.keys.device).reshape(-1, 1)
+            self._now = _mix(self.keys + _mix(steps ^ 0x57E9))
+            for where in self.picks:
+                self._now = self._now[where]
+        return self._now
 
     def uniform(self, like: Tensor, symbols: int | None = None) -> Tensor:
         assert like.shape[:2] == self.now.shape, f"drawing for {tuple(like.shape)}, keyed {tuple(self.now.shape)}"
@@ -65,7 +82,8 @@ class FromCounters:
     def at(self, where: Tensor) -> FromCounters:
         """The same numbers at `where` only (a mask or an index): `like` is then (N,), draws (N,) or (N, symbols)."""
         part = copy.copy(self)
-        part.keys, part.now = self.keys[where], self.now[where]
+        part.picks = (*self.picks, where)
+        part._now = None if self._now is None else self._now[where]
         return part
 
 
