@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -130,25 +131,25 @@ class Canvas:
         )
         return canvas._each(lambda name, part: part.to(device))
 
-    @property
+    @cached_property
     def pending(self) -> Tensor:
         """(B, W) bool: still to be written, now or later."""
         return (self.block >= 0) & (self.t > 0)
 
-    @property
+    @cached_property
     def active(self) -> Tensor:
         """(B, W) bool: still to be written in the row's current block."""
         return self.pending & (self.block == self.now[:, None])
 
-    @property
+    @cached_property
     def position(self) -> Tensor:
-        return torch.arange(self.x.shape[1], device=self.x.device).expand(self.x.shape)
+        return torch.arange(self.t.shape[1], device=self.t.device).expand(self.t.shape)
 
-    @property
+    @cached_property
     def padded(self) -> Tensor:
         return self.position >= self.length[:, None]
 
-    @property
+    @cached_property
     def places(self) -> Places:
         """With documents only where there is padding: attention needs no mask otherwise."""
         padded = self.padded
