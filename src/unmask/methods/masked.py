@@ -45,10 +45,14 @@ class Masked(Method):
         )
 
     def objective(self, symbols: Symbols) -> Objective:
-        return MaskedBound(self.process(symbols), self.layout, masks=self.masks, short=self.short)
+        return self._trained(MaskedBound(self.process(symbols), self.layout, masks=self.masks, short=self.short))
 
     def tuning(self, symbols: Symbols) -> Objective:
-        return MaskedBound(self.process(symbols), self.layout, masks=self.masks, per=self.per)
+        return self._trained(MaskedBound(self.process(symbols), self.layout, masks=self.masks, per=self.per))
+
+    def _trained(self, bound: MaskedBound) -> Objective:
+        """What training minimises, if not the bound itself."""
+        return bound
 
     def estimator(self, draws: int) -> Estimator:
         return FixedCount(draws=draws, layout=self.layout)
