@@ -27,10 +27,11 @@ from .models.transformer import Transformer
 from .recipe import Recipe, for_tuning
 from .task import Answers, Task, Texts, bytes_of
 from .training.lora import add_lora, merge_lora
-from .training.progress import Display, plot_losses, read_metrics
+from .training.progress import Display, plot_clips, plot_losses, read_metrics
 from .training.train import Summary, Trainer
 
 FINAL_ROWS = 256  # rows of the score at the end of a run; `unmask score` measures whole files
+ADAPT_ROWS = 32  # held-out rows that an objective which adapts is shown
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def _fitted(
         seed=recipe.seed,
         bytes_per_token=corpus.bytes_per_token,
         validate=validate,
+        held_out=lambda: task.held_out(recipe, corpus, ADAPT_ROWS),
         title=title,
         quiet=quiet,
     )
@@ -189,6 +191,7 @@ def _facts(summary: Summary, score: Score | None) -> dict[str, Any]:
 
 
 def _plot(folder: Path, title: str, quiet: bool) -> None:
-    drawn = plot_losses({title: read_metrics(folder / "metrics.jsonl")}, folder / "loss.png")
+    records = read_metrics(folder / "metrics.jsonl")
+    drawn = plot_losses({title: records}, folder / "loss.png") and plot_clips(records, folder / "clip.png")
     if not drawn:
         Display(title, quiet).say("no loss.png: install unmask[plots] for it")

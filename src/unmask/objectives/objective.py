@@ -7,8 +7,9 @@ are simply not `scored`, keep time 0, are shown as they are, and cost nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -33,6 +34,20 @@ class Objective(Protocol):
     def count(self, batch: Batch) -> int:
         """What the loss of this batch is divided by, known before it is computed: accumulation sums it first."""
         ...
+
+
+@runtime_checkable
+class Adaptive(Protocol):
+    """An objective that learns from held-out text, every so many steps, how to draw its noise. Its state is JSON."""
+
+    every: int
+
+    def adapt(self, denoiser: Denoiser, batches: Sequence[Batch], rng: FromGenerator) -> dict[str, float]:
+        """Figures to log."""
+        ...
+
+    def state_dict(self) -> dict[str, float]: ...
+    def load_state_dict(self, state: dict[str, float]) -> None: ...
 
 
 def places_of(batch: Batch) -> Places:

@@ -141,6 +141,34 @@ def plot_losses(curves: dict[str, list[Record]], path: Path) -> bool:
     return True
 
 
+def plot_clips(records: list[Record], path: Path) -> bool:
+    """The interval of mask rates that an adaptive objective trained at, and what it spared; False as above."""
+    found = [r for r in records if "clip_low" in r]
+    if not found:
+        return True
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (rates, variance) = plt.subplots(2, sharex=True, figsize=(7, 5.2), dpi=140)
+    seen = [r["tokens"] for r in found]
+    rates.fill_between(seen, [r["clip_low"] for r in found], [r["clip_high"] for r in found], step="post", alpha=0.4)
+    rates.set(ylabel="mask rates trained at", ylim=(0, 1))
+    for name, label in (("full_variance", "all rates"), ("clip_variance", "these rates")):
+        variance.plot(seen, [r[name] for r in found], marker="o", label=label)
+    variance.set(xlabel="tokens seen", ylabel="variance of a block's loss", ylim=(0, None))
+    variance.legend(frameon=False)
+    for axes in (rates, variance):
+        axes.grid(alpha=0.25)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+    return True
+
+
 def smooth(values: list[float], keep: float = 0.9) -> list[float]:
     out: list[float] = []
     for value in values:

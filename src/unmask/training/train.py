@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..data.packing import Batch
 from ..denoiser import Denoiser
 from ..errors import UserError
 from ..noise.draws import FromGenerator, seeded
-from ..objectives.objective import Objective
+from ..objectives.objective import Adaptive, Objective
 from . import state
 from .memory import keep_freed_memory
 from .optim import COURSES, Average, Plan, set_pace
@@ -79,7 +79,8 @@ class Summary:
 
 
 class Trainer:
-    """One run, resumed from `folder`/checkpoints where there is something; `validate` gives figures to tell."""
+    """One run, resumed from `folder`/checkpoints where there is something; `validate` gives figures to tell,
+    `held_out` text for an objective that adapts."""
 
     def __init__(
         self,
@@ -94,12 +95,13 @@ class Trainer:
         seed: int = 0,
         bytes_per_token: float = 1.0,
         validate: Callable[[], dict[str, float]] | None = None,
+        held_out: Callable[[], Sequence[Batch]] | None = None,
         title: str = "train",
         quiet: bool = False,
     ) -> None:
         self.accelerator, self.options, self.folder = accelerator, options, folder
         self.objective, self.batches, self.seed = objective, batches, seed
-        self.bytes_per_token, self.validate = bytes_per_token, validate
+        self.bytes_per_token, self.validate, self.held_out = bytes_per_token, validate, held_out
         self.title, self.quiet = title, quiet
         self.work = Work(denoiser.network, accelerator.device, self._dtype())
         self.denoiser = denoiser.to(accelerator.device)
@@ -228,12 +230,19 @@ class Trainer:
             record = self.report.pace(self.loss, self.at.tokens, self._length) | {"skipped": self.at.skipped}
         if self.validate is not None and ((o.eval_every and step % o.eval_every == 0) or done):
             record |= self._validated()
+        if isinstance(self.objective, Adaptive) and self.held_out is not None and step % self.objective.every == 0:
+            record |= self._adapted(self.objective, self.held_out())
         if record:
             head = {"step": step, "tokens": self.at.tokens, "seconds": round(self.at.seconds, 2)}
             self.report.write(head | record, self.progress)
         if step % o.save_every == 0:
             self.save()
             self.work.measure_peak()
+
+    def _adapted(self, objective: Adaptive, batches: Sequence[Batch]) -> dict[str, float]:
+        self.denoiser.eval()
+        here = [batch.to(self.accelerator.device) for batch in batches]
+        return objective.adapt(self.denoiser, here, seeded(self.seed, self.at.rollbacks, self.at.step))
 
     def _validated(self) -> dict[str, float]:
         assert self.validate is not None
@@ -259,6 +268,7 @@ class Trainer:
                 "optimizers": optimizers,
                 "data": self.batches.state_dict(),
                 "average_steps": self.average.steps if self.average else 0,
+                "objective": self.objective.state_dict() if isinstance(self.objective, Adaptive) else {},
             }
             state.save(self.folder / "checkpoints", self.at.step, state.State(tensors, facts), self.options.keep)
         self.accelerator.wait_for_everyone()
@@ -280,6 +290,8 @@ class Trainer:
             self.average.steps = found.facts["average_steps"]
             for name, shadow in self.average.shadow.items():
                 shadow.copy_(found.tensors[f"average.{name}"])
+        if isinstance(self.objective, Adaptive):
+            self.objective.load_state_dict(found.facts["objective"])
         self.batches.load_state_dict(found.facts["data"])
         self.at = Progress(**found.facts["progress"])
 
