@@ -12,10 +12,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from .echo import Echo
 from .models.attention import Everything, Places, Rule
 from .models.cache import Cache
-from .models.readout import Cost, differentiated, logits, weighted_cost, weighted_cross_entropy
+from .models.readout import Cost, differentiated, logits, rows_at_a_time, weighted_cost, weighted_cross_entropy
 from .models.transformer import Transformer
 
 
@@ -43,6 +45,17 @@ class Prediction:
     def cost(self, cost: Cost, weights: Tensor) -> tuple[Tensor, Tensor]:
         """The same for any cost of mu: cost(mu (n, V), rows) -> (n,) is asked for one chunk of the N rows at a time."""
         return self._cost(lambda scores, rows: cost(scores.log_softmax(-1), rows), weights)
+
+    def map(self, read: Callable[[Tensor, slice], Tensor]) -> Tensor:
+        """read(mu (n, V), rows) -> (n, ...), all N rows, one chunk at a time, computed again in the backward pass."""
+
+        def part(rows: slice) -> Tensor:
+            return read(logits(self.hidden[rows], self.weight, self.banned, self.bias).log_softmax(-1), rows)
+
+        size = rows_at_a_time(len(self.weight))
+        parts = [slice(start, start + size) for start in range(0, max(len(self.hidden), 1), size)]
+        keep = not torch.is_grad_enabled()
+        return torch.cat([part(rows) if keep else checkpoint(part, rows, use_reentrant=False) for rows in parts])
 
     def _cost(self, cost: Cost, weights: Tensor) -> tuple[Tensor, Tensor]:
         """A cost of the logits (n, V)."""
@@ -105,7 +118,8 @@ class ShiftedLogits(Head):
 class Denoiser(nn.Module):
     """The network bound to its rule, head and mask. unused: ids without a meaning, never emitted, like the mask.
 
-    level: what the network is told of a time, if it is not the time itself.
+    level: what the network is told of a time, if it is not the time itself. echo: what it is told of its last word on
+    the text, if it has an input for that.
     """
 
     banned: Tensor
@@ -119,8 +133,10 @@ class Denoiser(nn.Module):
         head: Head = CleanLogits(),
         unused: Sequence[int] = (),
         level: Callable[[Tensor], Tensor] | None = None,
+        echo: Echo | None = None,
     ) -> None:
         super().__init__()
+        self.echo = echo
         self.network, self.rule, self.head, self.mask_id, self.level = network, rule, head, mask_id, level
         self.register_buffer("banned", torch.tensor([mask_id, *unused]), persistent=False)
 
@@ -143,7 +159,7 @@ class Denoiser(nn.Module):
         None), N rows in row order.
 
         With a cache only the positions feed (B, L) bool (all if None) go through the network, among them `sought`.
-        feedback (B, L, E): what it said before, as embeddings.
+        feedback (B, L, E): what it is told of its last word, from `recalled`.
         """
         places = Places.of(x) if places is None else places
         where = torch.ones_like(places.position, dtype=torch.bool) if where is None else where
@@ -159,6 +175,16 @@ class Denoiser(nn.Module):
             hidden = hidden[rank.gather(1, source)[where]]
         said = Prediction(hidden, self.network.head.weight, self.banned, self.network.head.bias)
         return self.head.reads(said, x[where], torch.zeros_like(where.float())[where] if t is None else t[where])
+
+    def silence(self, t: Tensor) -> Tensor:
+        """The feedback (B, L, E) when nothing was said of any position, for times t (B, L)."""
+        return torch.zeros(*t.shape, self.network.embed.weight.shape[1], device=t.device)
+
+    def recalled(self, said: Prediction, x: Tensor, t: Tensor) -> Tensor:
+        """The feedback (N, E) for what was said at N positions, given x (N,) or (N, E) and t (N,) there."""
+        echo = self.echo
+        assert echo is not None, "this model is not told what it said"
+        return said.map(lambda mu, rows: echo(self.network, mu, x[rows], t[rows]).float())
 
     def sought(self, where: Tensor, places: Places) -> Tensor:
         """The outputs (B, L) bool that some position of `where` (B, L) is read from; two positions may share one."""

@@ -1,6 +1,6 @@
 """Objectives on given predictions: published losses token by token, prompts, packing, and what a loss is divided by.
 
-`tests/data_files/published_losses.safetensors` holds, from LLaDA's GUIDELINES.md and MDLM's code on small random models,
+`tests/data_files/published_losses.safetensors`: from LLaDA's GUIDELINES.md and MDLM's code run on small models,
 the cross-entropy of every token, the uniforms and times that were drawn, and the losses that came out.
 """
 
@@ -36,7 +36,7 @@ class Costs:
 class Given(nn.Module):
     """A denoiser whose cross-entropy is known beforehand (B, L); it keeps what it was shown."""
 
-    mask_id = MASK
+    mask_id, echo = MASK, None
 
     def __init__(self, nll):
         super().__init__()

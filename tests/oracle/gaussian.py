@@ -32,17 +32,20 @@ class Told:
     def mu(self):
         return self.hidden
 
+    def map(self, read):
+        return read(self.hidden, slice(None))
+
     logits = mu
 
 
 class PosteriorMean(nn.Module):
     """mu of every position by enumeration: all texts, weighed by how well they fit the other positions' vectors."""
 
-    mask_id, vocab, rule, head = MASK, SYMBOLS, Everything(), CleanLogits()
+    mask_id, vocab, rule, head, echo = MASK, SYMBOLS, Everything(), CleanLogits(), None
 
     def __init__(self, toy, process):
         super().__init__()
-        self.toy, self.process, self.network = toy, process, SimpleNamespace(feedback=None, time=object())
+        self.toy, self.process, self.network = toy, process, SimpleNamespace(time=object())
         self.register_buffer("banned", torch.tensor([MASK]))
 
     def forward(self, x, t, *, places=None, where=None, feedback=None, **more):

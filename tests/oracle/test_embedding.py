@@ -53,7 +53,7 @@ def test_the_estimator_knows_the_bound_and_its_error(schedule):
     """Texts drawn from p, scored: their entropy, to one part in a hundred, within four standard errors."""
     toy, process, model = oracle(2, schedule)
     rows = toy.joint.multinomial(10_000, replacement=True, generator=torch.Generator().manual_seed(0))
-    estimator = DiscretisedBound(lambda _: process, draws=16, steps=10_000)
+    estimator = DiscretisedBound(noise=lambda _: process, draws=16, steps=10_000)
     score = score_batches(model, [toy.batch(toy.texts[rows])], estimator)
     truth = float(toy.nats[rows].sum())
     assert score.stderr < 0.01 * score.nats
@@ -65,7 +65,8 @@ def test_fewer_steps_cost_more():
     toy, process, model = oracle()
     batch = toy.batch(toy.texts.repeat(60, 1))
     few, many = (
-        score_batches(model, [batch], DiscretisedBound(lambda _: process, 8, 2, steps=n)).nats for n in (4, 1000)
+        score_batches(model, [batch], DiscretisedBound(noise=lambda _: process, draws=8, steps=n)).nats
+        for n in (4, 1000)
     )
     assert few > 1.05 * many
 
@@ -74,7 +75,7 @@ def test_an_answer_given_its_prompt():
     toy, process, model = oracle()
     scored = torch.arange(2) >= 1
     batch = toy.batch(toy.texts.repeat(200, 1), scored.expand(200 * len(toy.texts), -1))
-    score = score_batches(model, [batch], DiscretisedBound(lambda _: process, 8, 2, steps=10_000))
+    score = score_batches(model, [batch], DiscretisedBound(noise=lambda _: process, draws=8, steps=10_000))
     first = torch.stack([toy.joint[toy.texts[:, 0] == v].sum() for v in range(3)])
     truth = 200 * float((toy.nats + first[toy.texts[:, 0]].log()).sum())
     assert score.tokens == 200 * len(toy.texts)
@@ -83,7 +84,7 @@ def test_an_answer_given_its_prompt():
 
 def test_training_on_the_bound_has_its_mean():
     toy, process, model = oracle()
-    objective = EmbeddingBound(lambda _: process, loss="bound")
+    objective = EmbeddingBound(lambda _: process, given=0.0)
     text, copies = toy.joint.argmin(), 2000
     losses = [
         float(objective(model, toy.batch(toy.texts[text].expand(copies, -1)), seeded(s)).total) for s in range(30)
@@ -99,5 +100,5 @@ def test_knowing_nothing_costs_log_v_a_token():
     flat = torch.tensor([1 / 3, 1 / 3, 1 / 3, 0.0], dtype=torch.float64).log()
     model.forward = lambda x, t, places=None, where=None, feedback=None: Told(flat.expand(int(where.sum()), -1))
     batch = toy.batch(toy.texts.repeat(300, 1))
-    score = score_batches(model, [batch], DiscretisedBound(lambda _: process, 8, 2, steps=10_000))
+    score = score_batches(model, [batch], DiscretisedBound(noise=lambda _: process, draws=8, steps=10_000))
     assert score.nats / score.tokens == pytest.approx(float(np.log(3)), abs=4 * score.stderr / score.tokens + 2e-3)

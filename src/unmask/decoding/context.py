@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -177,16 +177,26 @@ class Context:
         self.inputs = torch.zeros_like(canvas.x)  # (B, W): what the network was fed where it is known
         self.times = torch.zeros_like(canvas.t)
         self.known = torch.zeros_like(canvas.x, dtype=torch.bool)
+        self.told = None if denoiser.echo is None else denoiser.silence(canvas.t)  # (B, W, E): its last word
 
     def predict(self, canvas: Canvas, asked: Tensor) -> tuple[Prediction, Tensor]:
         """mu at asked (B, W) bool, and how many tokens of each row (B,) were fed for it."""
         places = canvas.places
         if self.cache is None:
-            return self.denoiser(canvas.x, canvas.t, places=places, where=asked), canvas.length
+            return self._said(canvas, asked), canvas.length
         sought = self.denoiser.sought(asked, places)
         feed = self._feed(canvas, self.denoiser.head.inputs(canvas.x, places), sought)
-        said = self.denoiser(canvas.x, canvas.t, places=places, where=asked, cache=self.cache, feed=feed)
-        return said, feed.sum(1)
+        return self._said(canvas, asked, cache=self.cache, feed=feed), feed.sum(1)
+
+    def _said(self, canvas: Canvas, asked: Tensor, **kept: Any) -> Prediction:
+        """One pass, and what the next one is told of it."""
+        if self.told is None:
+            return self.denoiser(canvas.x, canvas.t, places=canvas.places, where=asked, **kept)
+        told = self.told[:, : canvas.t.shape[1]].masked_fill((canvas.t == 0)[..., None], 0.0)
+        said = self.denoiser(canvas.x, canvas.t, places=canvas.places, where=asked, feedback=told, **kept)
+        recalled = self.denoiser.recalled(said, canvas.x[asked], canvas.t[asked])
+        self.told = told.masked_scatter(asked[..., None], recalled)
+        return said
 
     def combined(self, values: Tensor) -> Tensor:
         """What was read (N, V) of one prediction, as what is said at the N asked positions."""
@@ -195,7 +205,7 @@ class Context:
     def only(self, index: Tensor) -> None:
         """Keep the rows at index; the others are written."""
         self.block, self.inputs, self.times = self.block[index], self.inputs[index], self.times[index]
-        self.known = self.known[index]
+        self.known, self.told = self.known[index], None if self.told is None else self.told[index]
         if self.cache is not None:
             self.cache.only(index)
 
@@ -206,6 +216,8 @@ class Context:
         width = inputs.shape[1]  # rows that needed more may have left
         known, fed, then = self.known[:, :width], self.inputs[:, :width], self.times[:, :width]
         changed = ~known | (inputs != fed) | (times != then)
+        if self.told is not None:
+            changed = changed | self.told[:, :width].ne(0).any(-1)
         moment = Moment(canvas, sought, changed, known, begins=canvas.now != self.block)
         feed = (self.policy.feed(moment) | sought) & ~canvas.padded
         self.known, self.block = known | feed, canvas.now

@@ -14,8 +14,8 @@ Finish = Literal["stop", "length"]
 
 
 def closed(canvas: Canvas, text: Tensor, eos_id: int | None) -> Canvas:
-    """text (B, W): what the states read as. What stands behind a settled end of text is not wanted any more: it is neither computed nor returned. What stands
-    before it still is, and may bring an earlier end."""
+    """What stands behind a settled end of text is not wanted any more: it is neither computed nor returned. What stands
+    before it still is, and may bring an earlier end. text (B, W): what the states read as."""
     if eos_id is None:
         return canvas
     written = canvas.settled_at >= 0

@@ -21,6 +21,7 @@ from ..errors import UserError
 from ..models.attention import Places, block_size
 from .ancestral import Ancestral, Capped, Looped, Psi, Rescaled, Unsure
 from .context import CACHES, Policy
+from .gaussian import DDIM, Gaussian
 from .propose import Proposal
 from .quotas import QUOTAS, Quota
 from .revise import REVISERS, Reviser, Revising
@@ -39,6 +40,8 @@ RULES: dict[str, Rank | type[Rank] | type[Stepper]] = {
     "remdm_loop": Looped,
     "euler": Euler,
     "analytic": Analytic,
+    "ddpm": Gaussian,
+    "ddim": DDIM,
 }
 
 
@@ -106,7 +109,8 @@ class Decoding:
     def stepper(self, denoiser: Denoiser) -> Stepper:
         """The settings as a stepper; `for_model` must have chosen the rule."""
         proposal, quota, reviser = Proposal(self.temperature, self.top_p, self.top_k), self._quota(), self._reviser()
-        found = self._rule(proposal=proposal, quota=quota, timeless=denoiser.network.time is None)
+        timeless = denoiser.network.time is None and denoiser.echo is None
+        found = self._rule(proposal=proposal, quota=quota, timeless=timeless)
         if isinstance(found, Stepper):
             return found
         if reviser is not None:

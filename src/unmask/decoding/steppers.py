@@ -112,7 +112,7 @@ class Commit(Stepper):
         tokens = self.proposal.draw(logp, rng)
         offer = self._offer(tick, asked, logp, tokens, rng)
         chosen = self.quota(offer)
-        x, t = process.hold(x, mu, t, tick.next[asked], rng)
+        x, t = process.hold(x, mu, t, t, rng)
         x = process.write(x, tokens, chosen[asked])
         t = t.masked_fill(chosen[asked], 0.0)
         sure = tick.spread(logp.gather(-1, tokens[:, None]).squeeze(-1).exp(), asked)

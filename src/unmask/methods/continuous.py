@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
+
 from ..decoding.settings import Decoding
 from ..denoiser import Denoiser
 from ..errors import UserError
@@ -26,26 +28,25 @@ class Continuous(Method):
     """radius: length of an embedding. A position's own vector tells up to radius^2 snr / 2 nats of its token, so that
     with 4 tokens come out of the noise in the middle of the schedule, where alpha is about a half.
 
-    loss: what is minimised, see `EmbeddingBound`. recycled: share of the batches trained with self-conditioning; 0
-    leaves the network's input for it out.
+    loss: what is minimised, see `EmbeddingBound`. feedback: the network is told its last estimate of the clean vectors
+    (self-conditioning).
     """
 
     schedule: Schedule = Sqrt()
     radius: float = 4.0
     jitter: float = 0.1
     loss: Literal["bound", "simple"] = "bound"
-    recycled: float = 0.5
+    feedback: bool = True
 
     def __post_init__(self) -> None:
         if self.radius <= 0:
             raise UserError(f"method.radius={self.radius} is not positive; use 4")
-        if not 0 <= self.recycled <= 1:
-            raise UserError(f"method.recycled={self.recycled} is no share; use 0.5, or 0 for none")
 
     def shape(self, config: ModelConfig) -> ModelConfig:
         if config.tied:
             raise UserError("model.tied: noisy embeddings and the head are not the same matrix; leave tied out")
-        needed = {"time": "adaln", "latent": config.latent or LATENT, "feedback": self.recycled > 0}
+        feedback = "added" if self.feedback else "none"
+        needed = {"time": "adaln", "latent": config.latent or LATENT, "feedback": feedback}
         return config.model_copy(update=needed)
 
     def process(self, symbols: Symbols, network: Transformer | None = None) -> EmbeddingNoise:
@@ -58,19 +59,29 @@ class Continuous(Method):
                 "method.kind=continuous: the network is not told the noise level; start from a continuous model, or "
                 "from nothing"
             )
-        return Denoiser(network, mask_id=symbols.mask_id, rule=Whole().rule, unused=symbols.unused)
+        return Denoiser(
+            network,
+            mask_id=symbols.mask_id,
+            rule=Whole().rule,
+            unused=symbols.unused,
+            echo=self._estimate if network.feedback is not None else None,
+        )
 
     def objective(self, symbols: Symbols) -> EmbeddingBound:
-        return EmbeddingBound(self._noise, self.loss, self.recycled)
+        return EmbeddingBound(self._noise, self.loss)
 
     def tuning(self, symbols: Symbols) -> EmbeddingBound:
         return self.objective(symbols)
 
     def estimator(self, draws: int) -> Estimator:
-        return DiscretisedBound(self._noise, draws)
+        return DiscretisedBound(draws=draws, noise=self._noise)
 
     def decoding(self) -> Decoding:
-        return Decoding(rule="ancestral")
+        return Decoding(rule="ddpm")
+
+    def _estimate(self, network: Transformer, mu: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """What the network is told of its last word: the clean vectors it took for likely."""
+        return self._noise(network).estimate(x, mu, t)
 
     def _noise(self, network: Transformer) -> EmbeddingNoise:
         """With gradients: the embeddings are learnt."""

@@ -7,8 +7,11 @@ from typing import Literal
 
 from ..decoding.settings import Decoding
 from ..denoiser import CleanLogits, Denoiser, ShiftedLogits
+from ..echo import Echo, SoftMask, believed
+from ..errors import UserError
 from ..evaluation.likelihood import Estimator, FixedCount
 from ..layout import Blocks, Whole
+from ..models.config import ModelConfig
 from ..models.transformer import Transformer
 from ..noise.schedule import Linear, Schedule
 from ..noise.tokens import Masking
@@ -16,16 +19,26 @@ from ..objectives.masked import MaskedBound
 from ..objectives.objective import Objective
 from .method import Method, Symbols, level_of
 
+INPUTS: dict[str, Literal["none", "added", "soft"]] = {"none": "none", "beliefs": "added", "soft": "soft"}
+
 
 @dataclass(frozen=True)
 class Masked(Method):
-    """shifted: the output at i - 1 speaks of token i, as in what autoregressive models were tuned to (Dream)."""
+    """shifted: the output at i - 1 speaks of token i, as in what autoregressive models were tuned to (Dream).
+
+    feedback: what the network is told of its last word on a token that is still open. beliefs: the mean embedding under
+    it (self-conditioning); soft: in place of the mask, a learnt share of the way there (soft masks).
+    """
 
     schedule: Schedule = Linear()
     masks: Literal["independent", "counted"] = "counted"
     per: Literal["token", "answer"] = "answer"
     short: float = 0.0
     shifted: bool = False
+    feedback: Literal["none", "beliefs", "soft"] = "none"
+
+    def shape(self, config: ModelConfig) -> ModelConfig:
+        return config.model_copy(update={"feedback": INPUTS[self.feedback]})
 
     def process(self, symbols: Symbols, network: Transformer | None = None) -> Masking:
         return Masking.over(symbols.vocab, symbols.mask_id, self.schedule)
@@ -42,6 +55,7 @@ class Masked(Method):
             head=ShiftedLogits() if self.shifted else CleanLogits(),
             unused=symbols.unused,
             level=level_of(network, self.schedule),
+            echo=self._echo(network, symbols.mask_id),
         )
 
     def objective(self, symbols: Symbols) -> Objective:
@@ -59,3 +73,12 @@ class Masked(Method):
 
     def decoding(self) -> Decoding:
         return Decoding(rule="confidence")
+
+    def _echo(self, network: Transformer, mask_id: int) -> Echo | None:
+        if network.config.feedback != INPUTS[self.feedback]:
+            raise UserError(
+                f"method.feedback={self.feedback}: the network was made for feedback={network.config.feedback}; train "
+                "from nothing, or keep the feedback of the base"
+            )
+        echoes: dict[str, Echo | None] = {"none": None, "beliefs": believed, "soft": SoftMask(mask_id)}
+        return echoes[self.feedback]

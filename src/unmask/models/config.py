@@ -80,7 +80,9 @@ class ModelConfig(_Part):
     latent: int | None = Field(
         default=None, gt=0, description="width of the embeddings, where the network is fed noisy ones; default width"
     )
-    feedback: bool = Field(default=False, description="a second input: what the network said of the text before")
+    feedback: Literal["none", "added", "soft"] = Field(
+        default="none", description="a second input: what the network said of the text before; see `models.feedback`"
+    )
     time: Literal["none", "adaln", "constant"] = Field(
         default="none", description="condition every layer on the noise level; constant: the same, told 0 always"
     )

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from .attention import Everything, Places, Rule, Sight, Visibility
 from .cache import Cache
 from .config import ModelConfig
+from .feedback import FEEDBACKS
 from .fused import rms_norm, turn
 from .mlp import MLPS
 from .moe import MoE
@@ -192,7 +193,7 @@ class Transformer(nn.Module):
         c = self.config = config
         self.embed = nn.Embedding(c.vocab, c.latent or c.width)
         self.inlet = nn.Linear(c.latent, c.width, bias=False) if c.latent else None
-        self.feedback = nn.Linear(c.latent or c.width, c.width, bias=False) if c.feedback else None
+        self.feedback: nn.Module | None = None if c.feedback == "none" else FEEDBACKS[c.feedback](c)
         self.positions = nn.Embedding(c.context, c.width) if c.positions == "learned" else None
         self.time: nn.Module | None = None if c.time == "none" else TimeEmbedding(c.time_width, c.time_scale)
         self.blocks = nn.ModuleList(Block(c, layer) for layer in range(c.layers))
@@ -206,7 +207,7 @@ class Transformer(nn.Module):
     def initialise(self, rng: torch.Generator) -> Transformer:
         """Normal weights of variance 1 / fan-in; what writes to the residual stream, and the head, start at zero."""
         for name, p in self.named_parameters():
-            zero = name.endswith(ZERO) or "modulate" in name or name in ("head.weight", "feedback.weight")
+            zero = name.endswith(ZERO) or "modulate" in name or name in ("head.weight", "feedback.lead.weight")
             if name == "embed.weight":
                 nn.init.normal_(p, std=1.0 if not self.config.tied else 0.02, generator=rng)
             elif zero:
@@ -229,9 +230,9 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Hidden states ready for the head.
 
-        tokens (B, L) int64, or embeddings (B, L, E) in their place; feedback (B, L, E): what it said before, as
-        embeddings, of a network that has an input for it, None: nothing; t (B, L) noise levels for a time-conditioned model, where (B, L) bool: the positions
-        that are wanted -> (B, L, D), or (N, D) in row order.
+        tokens (B, L) int64, or embeddings (B, L, E) in their place; feedback (B, L, E): what it is told of
+        its last word, if it has an input for that; t (B, L) noise levels for a time-conditioned model, where (B, L)
+        bool: the positions that are wanted -> (B, L, D), or (N, D) in row order.
 
         With a cache only the positions feed (B, L) bool (all if None) go through the network; they see each other and
         what the cache holds of the same row, which is one text: documents are not told apart -> (N, D) at where, or of

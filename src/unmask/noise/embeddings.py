@@ -83,7 +83,7 @@ class EmbeddingNoise:
 
     def estimate(self, x: Tensor, mu: Tensor, t: Tensor) -> Tensor:
         """The mean of the clean vector under the beliefs, (..., D)."""
-        return self.beliefs(x, mu, t).exp() @ self.table
+        return self.beliefs(x, mu, t).exp().to(self.table.dtype) @ self.table
 
     # -- the way back
 
@@ -101,8 +101,10 @@ class EmbeddingNoise:
         return torch.where((t > 0)[..., None], moved, x)
 
     def hold(self, x: Tensor, mu: Tensor, t: Tensor, s: Tensor, rng: Draws) -> tuple[Tensor, Tensor]:
-        """Open positions go on denoising."""
-        return self.reverse(x, mu, t, s, rng), torch.minimum(t, s)
+        """Open positions wait as pure noise, as under token noise: moved on by what is written so far, they would count
+        later as evidence of their own."""
+        wait = t > 0
+        return torch.where(wait[..., None], self.prior(t, rng), x), wait.to(t.dtype)
 
     def certain(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x[..., 0], dtype=torch.bool)

@@ -8,17 +8,16 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from ..data.packing import Batch
-from ..denoiser import Denoiser, Prediction
-from ..layout import Whole
-from ..models.attention import Places
-from ..models.readout import rows_at_a_time, weighted_cross_entropy
+from ..denoiser import Denoiser
+from ..layout import View, Whole
+from ..models.readout import weighted_cross_entropy
 from ..models.transformer import Transformer
 from ..noise.draws import Draws, FromGenerator
 from ..noise.embeddings import EmbeddingNoise
 from .objective import Loss, places_of
+from .reflection import asked, recycles
 
 NoiseOf = Callable[[Transformer], EmbeddingNoise]  # the embeddings are the network's and change as it learns
 
@@ -31,30 +30,31 @@ class EmbeddingBound:
 
     Both add the rounding of z_0 and the prior's term, which is what keeps embeddings apart and short.
 
-    recycled: share of the batches shown with what the network says of them without (self-conditioning, arXiv
-    2208.04202), where the network has an input for it.
+    given: share of the rows in which some tokens are shown clean, any share of them alike, and cost nothing: without it
+    the network would never see what it is to write on from.
     """
 
     noise: NoiseOf
     loss: Literal["bound", "simple"] = "bound"
-    recycled: float = 0.5
+    given: float = 0.25
 
     def count(self, batch: Batch) -> int:
         return batch.n_scored
 
     def __call__(self, denoiser: Denoiser, batch: Batch, rng: FromGenerator) -> Loss:
-        process, where = self.noise(denoiser.network), batch.scored
+        process, announced = self.noise(denoiser.network), self.count(batch)
+        batch = partly_given(batch, self.given, rng)
+        where = batch.scored
         share = Whole().times(places_of(batch), rng.generator)
         t, weights = self._weighed(process, share)
         t = torch.where(where, t, 0.0)
         x = shown(process, batch, t, rng)
-        again = bool(torch.rand((), generator=rng.generator) < self.recycled)
-        clean = estimates(denoiser, process, x, t, places_of(batch), where, again=again)
+        clean = estimates(denoiser, process, batch, x, t, again=recycles(denoiser, rng))
         tokens = batch.tokens[where]
         with exact(x):
             total = (weights[where] * process.gap(clean, tokens)).sum() + process.prior_nats(tokens).sum()
             total = total + rounding(process, tokens, denoiser.banned, rng)[0]
-        return Loss(total, len(tokens))
+        return Loss(total, announced)
 
     def _weighed(self, process: EmbeddingNoise, share: Tensor) -> tuple[Tensor, Tensor]:
         """Times and what a squared distance weighs there, (B, L)."""
@@ -64,43 +64,27 @@ class EmbeddingBound:
         return t, process.weight(t)
 
 
+def partly_given(batch: Batch, share: float, rng: FromGenerator) -> Batch:
+    """Without the scores of some tokens in a share of the rows: each of a row's with one chance, drawn evenly."""
+    u, row = rng.uniform(batch.scored), rng.uniform(batch.scored[:, :1], 2)
+    given = (row[..., 0] < share) & (u < row[..., 1])
+    return replace(batch, scored=batch.scored & ~given)
+
+
 def shown(process: EmbeddingNoise, batch: Batch, t: Tensor, rng: Draws) -> Tensor:
     """(B, L, D): scored positions noisy, the others as they are."""
     return process.write(process.corrupt(batch.tokens, t, rng), batch.tokens, ~batch.scored)
 
 
 def estimates(
-    denoiser: Denoiser,
-    process: EmbeddingNoise,
-    x: Tensor,
-    t: Tensor,
-    places: Places,
-    where: Tensor,
-    again: bool = False,
+    denoiser: Denoiser, process: EmbeddingNoise, batch: Batch, x: Tensor, t: Tensor, again: bool = True
 ) -> Tensor:
-    """The estimated clean vectors at where, (N, D). again: in a second pass, shown what the first one said."""
-    before = None if denoiser.network.feedback is None else torch.zeros_like(x)
-    if before is not None and again:
-        with torch.no_grad():
-            before[where] = estimates(denoiser, process, x, t, places, where)
-    prediction = denoiser(x, t, places=places, where=where, feedback=before)
+    """The estimated clean vectors at the scored positions, (N, D); again: on second thoughts."""
+    where = batch.scored
+    said = asked(denoiser, View(x, t, places_of(batch), where), again)
+    there, then = x[where], t[where]
     with exact(x):
-        return read(process, prediction, x[where], t[where])
-
-
-def read(process: EmbeddingNoise, prediction: Prediction, x: Tensor, t: Tensor) -> Tensor:
-    """`process.estimate` at N positions, in chunks that the backward pass computes again: (N, V) is never held."""
-
-    def part(rows: slice) -> Tensor:
-        return process.estimate(x[rows], replace(prediction, hidden=prediction.hidden[rows]).mu(), t[rows])
-
-    size = rows_at_a_time(len(process.table))
-    parts = [slice(start, start + size) for start in range(0, len(x), size)]
-    if not parts:
-        return x
-    if not torch.is_grad_enabled():
-        return torch.cat([part(rows) for rows in parts])
-    return torch.cat([checkpoint(part, rows, use_reentrant=False) for rows in parts])
+        return said.map(lambda mu, rows: process.estimate(there[rows], mu, then[rows]))
 
 
 def rounding(process: EmbeddingNoise, tokens: Tensor, banned: Tensor, rng: Draws) -> tuple[Tensor, Tensor]:

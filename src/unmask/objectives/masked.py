@@ -14,6 +14,7 @@ from ..layout import EARLIEST, Blocks, Whole
 from ..noise.draws import Draws, FromGenerator
 from ..noise.tokens import Masking
 from .objective import Loss, answer_sizes, cut, places_of
+from .reflection import asked, recycles
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class MaskedBound:
             batch = cut(batch, rng)
         levels = self.layout.levels(places_of(batch), rng.generator)
         masked, weights = self.masks_at(self.clip[0] + (self.clip[1] - self.clip[0]) * levels, batch, rng)
-        prediction = shown(denoiser, batch, masked, self.layout)
+        prediction = shown(denoiser, batch, masked, self.layout, again=recycles(denoiser, rng))
         if self.per == "answer":
             weights = weights / answer_sizes(batch).gather(1, batch.documents.clamp(min=0)).clamp(min=1)
         total, _ = prediction.cross_entropy(batch.tokens[masked], weights[masked])
@@ -69,12 +70,13 @@ class MaskedBound:
         return masked & batch.scored, self.process.weight(t)
 
 
-def shown(denoiser: Denoiser, batch: Batch, masked: Tensor, layout: Blocks) -> Prediction:
-    """What the denoiser says of the masked positions (B, L), shown the text as the layout has it."""
+def shown(denoiser: Denoiser, batch: Batch, masked: Tensor, layout: Blocks, again: bool = True) -> Prediction:
+    """What the denoiser says of the masked positions (B, L), shown the text as the layout has it; again: on second
+    thoughts, if it is made for these."""
     noisy = batch.tokens.masked_fill(masked, denoiser.mask_id)
     times = masked.float()  # with the masks drawn, what is open is known: a settled token's time is 0
     view = layout.view(batch.tokens, noisy, times, places_of(batch), masked)
-    return denoiser(view.x, view.t, places=view.places, where=view.where)
+    return asked(denoiser, view, again)
 
 
 def counted_masks(scored: Tensor, levels: Tensor, rng: Draws, numbers: Tensor) -> tuple[Tensor, Tensor]:

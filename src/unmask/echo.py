@@ -1,0 +1,37 @@
+"""What a network is told of its own last word on a text, as vectors beside the embeddings of its next input. Knows no
+noise law."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .models.feedback import Soft
+from .models.transformer import Transformer
+
+# mu (N, V) said at N positions, the noisy x (N,) or (N, E) and times t (N,) there -> vectors (N, E)
+Echo = Callable[[Transformer, Tensor, Tensor, Tensor], Tensor]
+
+
+def believed(network: Transformer, mu: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """The mean embedding under what was said: self-conditioning for tokens."""
+    return mu.exp().to(network.embed.weight.dtype) @ network.embed.weight
+
+
+@dataclass(frozen=True)
+class SoftMask:
+    """From the mask's embedding a share of the way to the mean of the `top` likeliest tokens' (arXiv 2510.17206)."""
+
+    mask_id: int
+    top: int = 8
+
+    def __call__(self, network: Transformer, mu: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        assert isinstance(network.feedback, Soft), "the network has no soft masks"
+        table = network.embed.weight
+        best, tokens = mu.topk(min(self.top, mu.shape[-1]))
+        mean = (best.softmax(-1)[..., None] * table[tokens]).sum(-2)
+        share = network.feedback.share(torch.special.entr(mu.exp()).sum(-1))[..., None]
+        return share * (mean - table[self.mask_id]) * network.config.embed_scale
