@@ -21,7 +21,7 @@ from unmask.errors import UserError
 from unmask.noise.tokens import Masking
 
 LOOKING = ["confidence", "entropy", "margin"]
-ANY = [name for name in RULES if name not in ("euler", "analytic")]  # these read scores
+ANY = [name for name in RULES if name not in ("euler", "analytic", "ddpm", "ddim")]  # these need scores, or vectors
 
 
 def bare(text: Decoded) -> tuple:
