@@ -140,7 +140,108 @@ def test_tune_learns_answers_and_writes_them(unmask, models, tmp_path):
     assert code == 0, err
 
 
+def test_samples_are_the_seeds_one_after_the_other(unmask, models):
+    words = ("generate", models["masked"], "pack my", "max_tokens=6", "temperature=1", "--json", "--seed")
+    alone = [json.loads(unmask(*words, seed)[1])["tokens"] for seed in (4, 5, 6)]
+    together = json.loads(unmask(*words, 4, "samples=3")[1])["samples"]
+    assert [text["tokens"] for text in together] == alone
+    assert len({tuple(tokens) for tokens in alone}) > 1
+    filled = json.loads(unmask("fill", models["masked"], "a<gap:4>b", "samples=2", "--json")[1])["samples"]
+    assert len(filled) == 2
+
+
+def test_samples_are_printed_and_replayed_one_by_one(unmask, models, tmp_path):
+    page = tmp_path / "replay.html"
+    code, out, err = unmask("generate", models["masked"], "pack", "max_tokens=4", "samples=2", "--html", page)
+    assert code == 0, err
+    assert out.count("--- seed") == 2
+    assert out.count("pack") >= 2
+    assert "Text 2" in page.read_text(encoding="utf-8")
+
+
+def test_every_option_of_decoding_is_one_of_every_way_to_ask(unmask):
+    from dataclasses import fields
+
+    from unmask.decoding.settings import Decoding
+    from unmask.request import Fill, Generate
+
+    names = {f.name for f in fields(Decoding)} - {"eos_id"}
+    assert names <= Generate.model_fields.keys()
+    assert names <= Fill.model_fields.keys()
+    told = json.loads(unmask("info", "keys", "--json")[1])
+    assert {f"generate: {name}" for name in names} <= told.keys()
+    assert "train, tune, demo: train.optimizer" in told
+    assert "fill: max_tokens" not in told
+
+
+def test_version(unmask):
+    from unmask import __version__
+
+    assert unmask("--version") == (0, f"unmask {__version__}\n", "")
+
+
+def test_info_looks_at_the_device_that_is_named(unmask):
+    found = json.loads(unmask("info", "--device", "cpu", "--dtype", "fp32", "--json")[1])
+    assert (found["device"], found["dtype"]) == ("cpu", "float32")
+    refused(unmask("info", "--device", "mps"), "mps", "cuda")
+
+
 # -- what is refused
+
+
+@pytest.fixture
+def unloadable(monkeypatch):
+    """From here on no model can be loaded and no run begun: what is refused is refused before that."""
+
+    def explode(*_, **__):
+        pytest.fail("something heavy was begun")
+
+    monkeypatch.setattr("unmask.lm.load_model", explode)
+    monkeypatch.setattr("unmask.lm.model_folder", explode)
+    monkeypatch.setattr("unmask.run.Trainer", explode)
+    monkeypatch.setattr("unmask.task.prepare", explode)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("generate", "hi", "rule=confidense"), ["rule", "confidense", "confidence"]),
+        (("generate", "hi", "top_p=1.5"), ["top_p=1.5"]),
+        (("generate", "hi", "temperature=-1"), ["temperature=-1"]),
+        (("generate", "hi", "threshold=2"), ["threshold"]),
+        (("generate", "hi", "steps=0"), ["steps=0"]),
+        (("generate", "hi", "steps=abc"), ["steps", "abc"]),
+        (("generate", "hi", "max_tokens=0"), ["max_tokens=0"]),
+        (("generate", "hi", "samples=0"), ["samples=0"]),
+        (("generate", "hi", "--seed", 2**64), ["seed"]),
+        (("generate", "hi", "--seed", 2**63 - 1, "samples=2"), ["seed", "64 bits"]),
+        (("generate", "hi", "--seed", -1), ["seed=-1"]),
+        (("generate", "ab\udc80c"), ["character 2", "surrogate"]),
+        (("generate", "hi", "--html", "nowhere/page.html"), ["html", "nowhere"]),
+        (("generate", "hi", "--html", "."), ["html", "folder"]),
+        (("fill", "a <gap> b", "max_tokens=3"), ["max_tokens", "gap_tokens"]),
+        (("fill", "no gap"), ["<gap>"]),
+        (("fill", "a <gap:0> b"), ["0 tokens"]),
+        (("fill", "a <gap:10000000000000> b"), ["<gap:10000000000000>", "fewer"]),
+        (("fill", f"a <gap:{'9' * 5000}> b"), ["fewer"]),
+        (("fill", "a <gap> b", "rule=ancestrale"), ["ancestral"]),
+        (("score", "--text", "abc", "draws=0"), ["draws=0"]),
+        (("score", "nowhere.txt"), ["nowhere.txt"]),
+        (("score", "--text", "ab\udc80c"), ["surrogate"]),
+        (("train", "seed=18446744073709551616"), ["seed"]),
+        (("train", "device=mps"), ["device", "mps"]),
+        (("train", "device=meta"), ["device", "meta"]),
+        (("tune", "base=nowhere"), ["nowhere"]),
+        (("demo", "model.width=7"), ["width=7"]),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_loaded(unmask, unloadable, tmp_path, monkeypatch, words, says):
+    monkeypatch.chdir(tmp_path)
+    refused(unmask(*words), *says)
+
+
+def test_a_gap_longer_than_the_context_builds_nothing(unmask, models):
+    refused(unmask("fill", models["masked"], "a <gap:900000000> b"), "context is 48")
 
 
 def test_missing_file(unmask, tmp_path, text):
@@ -252,7 +353,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(unmask, text, tmp_path, monk
 
     def full(*args, **kwargs):
         calls.append(1)
-        if len(calls) > 1:
+        if len(calls) > 2:  # the checkpoints of steps 0 and 3 are written
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(*args, **kwargs)
 
@@ -260,8 +361,8 @@ def test_a_full_disk_leaves_the_previous_checkpoint(unmask, text, tmp_path, monk
     words = ["train", f"data.source={text}", *SMALL, *SHORT, "train.save_every=3", "--out", tmp_path / "run", *COMMON]
     refused(unmask(*words), "free some space")
     kept = state.everything(tmp_path / "run" / "checkpoints")
-    assert [p.name for p in kept] == ["step-00000003"]
-    assert state.load(kept[0]).facts["progress"]["step"] == 3
+    assert [p.name for p in kept] == ["step-00000000", "step-00000003"]
+    assert state.load(kept[1]).facts["progress"]["step"] == 3
     monkeypatch.setattr(folder, "save_file", real)
     assert unmask(*words)[0] == 0  # and goes on from there
 

@@ -46,6 +46,21 @@ def test_fill_takes_parts_or_marks(lm):
     assert len(parts.tokens) == len("pack my  with five  jugs") + 8
 
 
+def test_samples_of_a_prompt_are_what_their_seeds_give_alone(lm):
+    options = {"max_tokens": 8, "temperature": 1.0}
+    alone = [lm.generate("pack", seed=7 + i, **options).tokens for i in range(3)]
+    assert [t.tokens for t in lm.generate("pack", seed=7, samples=3, **options)] == alone
+    assert [t.tokens for t in lm.generate("pack", seed=7, samples=1, **options)] == alone[:1]
+    both = lm.generate(["pack", "my"], seed=7, samples=2, **options)
+    assert [t.tokens for t in both[:2]] == alone[:2]
+    assert len(both) == 4
+    gaps = lm.fill("pack my ", " jugs", tokens=5, seed=3, samples=2, temperature=1.0)
+    assert [t.tokens for t in gaps] == [
+        lm.fill("pack my ", " jugs", tokens=5, seed=s, temperature=1.0).tokens for s in (3, 4)
+    ]
+    assert len(lm.chat([{"role": "user", "content": "hi"}], samples=2, max_tokens=3)) == 2
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -54,6 +69,11 @@ def test_fill_takes_parts_or_marks(lm):
         (lambda lm: lm.fill("no gap"), "<gap>"),
         (lambda lm: lm.generate("a", max_token=3), "max_token"),
         (lambda lm: lm.generate("a", max_tokens=0), "max_tokens=0"),
+        (lambda lm: lm.generate("a", seed=2**63), "seed"),
+        (lambda lm: lm.generate("a", samples=0), "samples=0"),
+        (lambda lm: lm.generate("a\ud800"), "lone surrogate"),
+        (lambda lm: lm.fill("a", "b", max_tokens=3), "max_tokens"),
+        (lambda lm: lm.fill("a", "b", tokens=10**13), "context is 64"),
         (lambda lm: lm.generate("a" * 65), "context of 64"),
         (lambda lm: lm.generate("a <|mask|>"), "mask"),
         (lambda lm: lm.score(""), "empty"),

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from unmask import cli
-from unmask.recipe import load_recipe
-from unmask.writing import ScoreOptions, WriteOptions
+from unmask.recipe import load_recipe, read_tree
+from unmask.request import Fill, Generate
+from unmask.writing import Place, ScoreOptions
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,10 +42,10 @@ def test_training_commands_are_valid_recipes(words):
 
 @pytest.mark.parametrize("words", [c for c in COMMANDS if c[1] in ("generate", "fill", "score")], ids=lambda c: c[1])
 def test_writing_commands_are_valid(words):
-    options = ScoreOptions if words[1] == "score" else WriteOptions
+    options = {"score": ScoreOptions, "fill": Fill, "generate": Generate}[words[1]]
     positional = [w for w in words[2:] if not w.startswith("-") and not w.endswith(".html")]
-    _, _, overrides = cli._sort(positional, "TEXT", options.model_fields)
-    options.load(None, overrides)
+    _, _, overrides = cli._sort(positional, "TEXT", [*Place.model_fields, *options.model_fields])
+    options.of(read_tree(None, overrides))
 
 
 def test_the_make_targets_exist():

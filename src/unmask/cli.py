@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
+from . import __version__
 from .errors import UserError
 
 app = typer.Typer(
-    help="Train, tune, run and measure diffusion language models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,7 +27,21 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")
 Dtype = Annotated[str | None, typer.Option(help="auto (bf16 where the hardware has it), fp32 or bf16.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 File = Annotated[str | None, typer.Option("--recipe", "-r", help="Options as a YAML file.")]
-Words = Annotated[list[str] | None, typer.Argument(show_default=False)]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"unmask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def unmask(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Say which this is.")
+    ] = False,
+) -> None:
+    """Train, tune, run and measure diffusion language models."""
 
 
 def _say(result: dict[str, Any], as_json: bool, lines: Callable[[], str]) -> None:
@@ -122,15 +136,18 @@ def generate(
 ) -> None:
     """Write after a prompt. Without MODEL, the small model that comes with the package.
 
-    Keys: max_tokens, steps, block, rule (confidence, entropy, margin, random, ancestral, left_to_right), threshold,
-    temperature, top_p, top_k. PROMPT - reads standard input.
+    Keys: max_tokens, steps, block, rule (confidence, entropy, margin, random, ancestral, ...), threshold, temperature,
+    top_p, top_k, samples (texts with seeds of their own) and more; `unmask info keys` lists all. PROMPT - reads
+    standard input.
     """
-    from .writing import WriteOptions, write
+    from .recipe import read_tree
+    from .request import Generate
+    from .writing import Place, write
 
-    model, prompt, overrides = _sort(words, "PROMPT", WriteOptions.model_fields)
-    options = WriteOptions.load(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype)
-    text = write(options, "chat" if chat else "generate", prompt, watch=watch and not as_json, html=html)
-    _say(text.as_dict(), as_json, lambda: "" if text.shown else prompt * (not chat) + text.text)
+    model, prompt, overrides = _sort(words, "PROMPT", [*Place.model_fields, *Generate.model_fields])
+    options = read_tree(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype)
+    done = write("chat" if chat else "generate", options, prompt, watch=watch and not as_json, html=html)
+    _say(done.as_dict(), as_json, lambda: done.lines(prompt * (not chat)))
 
 
 @app.command()
@@ -148,12 +165,14 @@ def fill(
 
     Keys: gap_tokens (of a <gap> without a number) and those of `generate`. TEXT - reads standard input.
     """
-    from .writing import WriteOptions, write
+    from .recipe import read_tree
+    from .request import Fill
+    from .writing import Place, write
 
-    model, text, overrides = _sort(words, "TEXT", WriteOptions.model_fields)
-    options = WriteOptions.load(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype)
-    done = write(options, "fill", text, watch=watch and not as_json, html=html)
-    _say(done.as_dict(), as_json, lambda: "" if done.shown else done.text)
+    model, text, overrides = _sort(words, "TEXT", [*Place.model_fields, *Fill.model_fields])
+    options = read_tree(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype)
+    done = write("fill", options, text, watch=watch and not as_json, html=html)
+    _say(done.as_dict(), as_json, lambda: done.lines(""))
 
 
 @app.command()
@@ -172,13 +191,12 @@ def score(
 
     FILE is anything `unmask train` reads (text, .gz, folder, glob, JSON lines). Keys: draws, field, split.
     """
+    from .recipe import read_tree
     from .writing import ScoreOptions, score_text
 
     literal = text is not None or (words or [""])[-1] == "-"
-    model, source, overrides = _sort(
-        [*(words or []), *([] if text is None else [text])], "FILE", ScoreOptions.model_fields
-    )
-    options = ScoreOptions.load(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype)
+    model, source, overrides = _sort(words, "FILE", ScoreOptions.model_fields, given=text)
+    options = ScoreOptions.of(read_tree(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype))
     found = score_text(options, source, prompt, literal=literal, quiet=quiet or as_json)
     _say(found, as_json, lambda: _scored(found))
 
@@ -193,13 +211,15 @@ def _scored(found: dict[str, Any]) -> str:
 
 @app.command()
 def info(
-    what: Annotated[str | None, typer.Argument(metavar="[MODEL | recipes]")] = None,
+    what: Annotated[str | None, typer.Argument(metavar="[MODEL | recipes | keys]")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """What this machine offers and which recipes come along; or what a saved model is."""
-    from .writing import describe
+    """What this machine offers; what a saved model is; which recipes come along; which keys every command takes."""
+    from .writing import Place, describe
 
-    found = describe(what)
+    found = describe(what, Place.of({"device": device or "auto", "dtype": dtype or "auto"}))
     _say(found, as_json, lambda: "\n".join(f"{key}: {value}" for key, value in found.items()))
 
 
@@ -239,15 +259,25 @@ def compare(
 
 @app.command()
 def demo(
-    minutes: Annotated[float, typer.Option(help="Training time of each of the two models.")] = 2.0,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", show_default=False)] = None,
+    minutes: Annotated[float | None, typer.Option(help="Training time of each of the two models. [2]")] = None,
     out: Annotated[Path, typer.Option(help="Folder of everything the demo makes.")] = Path("demo"),
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Train a masked and an autoregressive model of one size on the standard library; compare, fill, write, replay."""
+    """Train a masked and an autoregressive model of one size; compare them, fill a gap, write, leave a replay.
+
+    On the Python standard library, or on a text of yours: data.source=FILE. RECIPE and keys as for `unmask train`.
+    """
     from .demo import run
 
-    found = run(out, minutes, seed, quiet=as_json)
+    named, overrides = _recipe_and_overrides(words)
+    budget = [] if minutes is None else [f"train.minutes={minutes}"]
+    fixed = {"seed": seed, "device": device, "dtype": dtype}
+    found = run(out, named or "demo", [*overrides, *budget], quiet=quiet or as_json, **fixed)
     if as_json:
         print(json.dumps(found))
 
@@ -258,16 +288,20 @@ def _is_override(word: str, known: Iterable[str]) -> bool:
     return bool(equals) and bool(difflib.get_close_matches(key, list(known), cutoff=0.6))
 
 
-def _sort(words: list[str] | None, name: str, known: Any) -> tuple[str | None, str, list[str]]:
-    """[MODEL] TEXT [KEY=VALUE]... -> (model, text, overrides). A first or only word is never an override."""
-    words = list(words or [])
-    options = [word for word in words[1:] if _is_override(word, known)]
-    words = [word for i, word in enumerate(words) if not i or word not in options]
+def _sort(
+    words: list[str] | None, name: str, known: Iterable[str], given: str | None = None
+) -> tuple[str | None, str, list[str]]:
+    """[MODEL] TEXT [KEY=VALUE]... -> (model, text, overrides). A first or only word is never an override, unless the
+    text is `given` by an option."""
+    words, first = list(words or []), int(given is None)
+    options = [word for word in words[first:] if _is_override(word, known)]
+    words = [word for i, word in enumerate(words) if i < first or word not in options]
+    words += [] if given is None else [given]
     if not words:
         raise UserError(f"{name}: is missing; give it as the last word, in quotes (--help shows more)")
     if len(words) > 2:
         raise UserError(f"{name}: {words[2]!r} is one argument too many; put the text in quotes, options are key=value")
-    text = sys.stdin.read() if words[-1] == "-" else words[-1]
+    text = sys.stdin.read() if words[-1] == "-" and given is None else words[-1]
     return (words[0] if len(words) == 2 else None), text, options
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .corpus import prepare
-from .data.sources import load_documents
-from .errors import UserError
-from .lm import LanguageModel, Text, load
+from .lm import load
 from .recipe import load_recipe
 from .run import Result, train
 from .show.replay import Recorder
@@ -21,38 +20,44 @@ from .training.progress import plot_losses, read_metrics
 from .writing import save_replay
 
 METHODS = ("masked", "autoregressive")
+PROMPT = "import os\n\ndef "  # on the standard library
 
 
-def run(out: Path, minutes: float, seed: int, *, quiet: bool) -> dict[str, Any]:
+def run(out: Path, path: str, overrides: Sequence[str], *, quiet: bool, **fixed: Any) -> dict[str, Any]:
     """Train both, compare, fill, write; leaves replay.html and loss.png in `out`."""
     console = Console(quiet=quiet, highlight=False)
-    console.print("[bold]Reading and tokenising the Python standard library ...[/]")
-    recipes = {
-        m: load_recipe("demo", [f"train.minutes={minutes}"], method={"kind": m}, out=str(out / m), seed=seed)
-        for m in METHODS
-    }
-    corpus = prepare(recipes["masked"])
-    console.print(f"Training each model for {minutes:g} minutes.")
+    recipes = {m: load_recipe(path, overrides, method={"kind": m}, out=str(out / m), **fixed) for m in METHODS}
+    recipe = recipes["masked"]
+    source = recipe.data.source
+    console.print(
+        f"[bold]Reading and tokenising {'the Python standard library' if source == 'stdlib' else source} ...[/]"
+    )
+    corpus = prepare(recipe)
+    kind, size = recipe.train.budget
+    console.print(f"Training each model for {size:g} {kind}.")
     results: dict[str, Result] = {}
-    for method, recipe in recipes.items():
-        results[method] = train(recipe, corpus=corpus, quiet=quiet, title=method)
+    for method, each in recipes.items():
+        results[method] = train(each, corpus=corpus, quiet=quiet, title=method)
         if results[method].summary.interrupted:
             raise KeyboardInterrupt  # the training is saved: the same command goes on from there
     curves = {m: read_metrics(out / m / "metrics.jsonl") for m in METHODS}
     plotted = plot_losses(curves, out / "loss.png")
     console.print(_table(results))
 
-    lm = load(out / "masked")
+    lm = load(out / "masked", device=recipe.device, dtype=recipe.dtype)
     recorders = Recorder(), Recorder()
-    filled, truth = _fill(lm, recorders[0], seed)
-    written = lm.generate(
-        "import os\n\ndef ", max_tokens=64, block=32, temperature=0.7, seed=seed, observe=recorders[1]
-    )
-    save_replay(out / "replay.html", lm, [(recorders[0], filled), (recorders[1], written)])
-    console.print(f"[bold]A gap in a real function, filled by the masked model[/] (it was: {truth!r})")
+    head, truth, tail = gap_in([lm.tokenizer.decode(corpus.valid.document(i)) for i in range(corpus.valid.n_documents)])
+    tokens = len(lm.tokenizer.encode_plain(truth))
+    filled = lm.fill(head, tail, tokens=tokens, seed=recipe.seed, observe=recorders[0])
+    prompt = PROMPT if source == "stdlib" else head[:40]
+    most = min(64, lm.context - len(lm.tokenizer.encode_plain(prompt)))
+    options = {"max_tokens": most, "block": 32, "temperature": 0.7, "seed": recipe.seed}
+    written = lm.generate(prompt, **options, observe=recorders[1])
+    save_replay(out / "replay.html", lm, [(recorders[0].frames(), filled), (recorders[1].frames(), written)])
+    console.print(f"[bold]A gap in a text it has not seen, filled by the masked model[/] (it was: {truth!r})")
     console.print(filled.text, markup=False)
     console.print("[bold]A few lines of its own[/]")
-    console.print("import os\n\ndef " + written.text, markup=False)
+    console.print(prompt + written.text, markup=False)
     console.print(
         f"Watch both appear: {out / 'replay.html'}" + (f"; loss curves: {out / 'loss.png'}" if plotted else "")
     )
@@ -64,24 +69,37 @@ def run(out: Path, minutes: float, seed: int, *, quiet: bool) -> dict[str, Any]:
     }
 
 
-def _fill(lm: LanguageModel, recorder: Recorder, seed: int) -> tuple[Text, str]:
-    """A function the model has not seen, with what it returns cut out; the gap is as long as what was there."""
-    head, truth = held_out_function(load_documents("stdlib", part="valid"))
-    tokens = len(lm.tokenizer.encode(truth))
-    return lm.fill(head, "\n", tokens=tokens, seed=seed, observe=recorder), truth
+def gap_in(texts: Sequence[str]) -> tuple[str, str, str]:
+    """What stands before a gap, in it and behind it: what a function returns, or, in other texts, a few words."""
+    found = held_out_function(texts)
+    if found is not None:
+        return (*found, "\n")
+    words = re.findall(r"\s*\S+", max(texts, key=len)[:300])
+    middle = len(words) // 2
+    parts = words[:middle], words[middle : middle + 3], words[middle + 3 :]
+    return "".join(parts[0]), "".join(parts[1]) or " ", "".join(parts[2])
 
 
-def held_out_function(texts: Iterable[str]) -> tuple[str, str]:
+def held_out_function(texts: Iterable[str]) -> tuple[str, str] | None:
     """The first short function that ends in `return <expression>`: everything before the expression, and it."""
     for text in texts:
-        for node in ast.walk(ast.parse(text)):
-            last = node.body[-1] if isinstance(node, ast.FunctionDef) and node.col_offset == 0 else None
+        for node in _functions(text):
+            last = node.body[-1]
             if isinstance(last, ast.Return) and last.value is not None:
                 source = ast.get_source_segment(text, node) or ""
                 truth = ast.get_source_segment(text, last.value) or ""
                 if 120 < len(source) < 400 and 6 < len(truth) < 40 and source.endswith(truth) and ">>>" not in source:
                     return source.removesuffix(truth), truth
-    raise UserError("data: no short function in the validation files of this Python; try another Python version")
+    return None
+
+
+def _functions(text: str) -> list[ast.FunctionDef]:
+    """At the left margin; none where the text is no Python."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return []
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.col_offset == 0]
 
 
 def _table(results: dict[str, Result]) -> Table:

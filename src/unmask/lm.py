@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,26 +9,26 @@ from typing import Any, overload
 
 import torch
 
-from .base import model_folder
+from .base import grow, model_folder, tokenizer_of
 from .data.chat import Message, check_messages, render
 from .data.packing import Batch, windows
-from .data.tokenizer import Tokenizer, load_tokenizer, n_bytes
+from .data.tokenizer import Tokenizer, n_bytes
 from .decoding.canvas import Row
 from .decoding.sampler import Counts, Decoded, Observer, decode
 from .decoding.settings import Decoding, one_sided
 from .denoiser import Denoiser
 from .device import pick_device, pick_dtype
-from .errors import UserError, nearest
+from .errors import UserError
 from .evaluation.likelihood import Score, score_batches
 from .evaluation.subject import Subject
 from .methods.method import Method
-from .models.checkpoint import load_model, save_model
+from .models.checkpoint import facts_of, load_model, save_model
 from .noise.process import Process
 from .recipe import method_of
+from .request import Fill, Generate, gaps
 from .run import symbols_of
 
 DEFAULT = Path(__file__).parent / "assets" / "default"
-GAP = re.compile(r"<gap(?::(\d+))?>")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,9 @@ class LanguageModel:
         self.device = pick_device(device)
         network, self.config = load_model(folder, dtype=pick_dtype(dtype, self.device), device=self.device)
         self.name = self.config.get("name", folder.parent.name if folder.name == "model" else folder.name)
-        self.tokenizer: Tokenizer = load_tokenizer(folder)
+        self.tokenizer: Tokenizer = tokenizer_of(folder, self.config)
+        if facts_of(self.config) is not None and self.config["method"]["kind"] == "autoregressive":
+            network = grow(network, len(self.tokenizer))  # it has not met a mask
         if len(self.tokenizer) > network.config.vocab:
             raise UserError(
                 f"{folder}: the tokenizer has {len(self.tokenizer)} tokens but the model only {network.config.vocab}; "
@@ -76,47 +77,74 @@ class LanguageModel:
     # -- writing
 
     @overload
+    def generate(self, prompt: str | Sequence[str] = ..., *, samples: int, **options: Any) -> list[Text]: ...
+    @overload
     def generate(self, prompt: str = ..., **options: Any) -> Text: ...
     @overload
     def generate(self, prompt: Sequence[str], **options: Any) -> list[Text]: ...
-    def generate(self, prompt: str | Sequence[str] = "", **options: Any) -> Text | list[Text]:
+    def generate(
+        self, prompt: str | Sequence[str] = "", *, observe: Observer | None = None, **options: Any
+    ) -> Text | list[Text]:
         """Up to `max_tokens` new tokens after each prompt.
 
-        Options: max_tokens (default 64, less if the context is short), seed, observe (called with an `Event` after
-        each network pass), and the fields of `Decoding`: steps, block, rule, threshold, temperature, top_p, top_k.
-        A prompt of a batch gets exactly what it gets alone. UserError where prompt and answer exceed the context.
+        Options: max_tokens (default 64, less if the context is short), seed, samples, and the fields of `Decoding`:
+        steps, block, rule, threshold, temperature, top_p, top_k, ... (`unmask info keys` lists them). observe is called
+        with an `Event` after each network pass. samples=N writes N texts after each prompt and gives a list, prompt by
+        prompt; text i of them is what seed + i gives alone. UserError where prompt and answer exceed the context.
         """
+        request = Generate.of(options)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         for text in prompts:
             self.tokenizer.check_prompt(text)
-        found = self._after([self.tokenizer.encode(text) for text in prompts], self.tokenizer.eos_id, options)
-        return found[0] if isinstance(prompt, str) else found
+        ids = [self.tokenizer.encode(text) for text in prompts]
+        found = self._after(ids, self.tokenizer.eos_id, request, observe)
+        return found[0] if isinstance(prompt, str) and request.samples is None else found
 
-    def chat(self, messages: list[Message], **options: Any) -> Text:
+    @overload
+    def chat(self, messages: list[Message], *, samples: int, **options: Any) -> list[Text]: ...
+    @overload
+    def chat(self, messages: list[Message], **options: Any) -> Text: ...
+    def chat(self, messages: list[Message], *, observe: Observer | None = None, **options: Any) -> Text | list[Text]:
         """The assistant's next turn, by the tokenizer's chat template (or a plain default). Options as `generate`."""
+        request = Generate.of(options)
         ids, _ = render(check_messages(messages), self.tokenizer, generation_prompt=True)
         turn = self.tokenizer.turn_ids
         own_template = getattr(self.tokenizer.backend, "chat_template", None)
-        return self._after([ids], turn[1] if turn and not own_template else self.tokenizer.eos_id, options)[0]
+        end = turn[1] if turn and not own_template else self.tokenizer.eos_id
+        found = self._after([ids], end, request, observe)
+        return found[0] if request.samples is None else found
 
-    def fill(self, *parts: str, tokens: int | Sequence[int] = 16, **options: Any) -> Text:
+    @overload
+    def fill(self, *parts: str, tokens: int | Sequence[int] = ..., samples: int, **options: Any) -> list[Text]: ...
+    @overload
+    def fill(self, *parts: str, tokens: int | Sequence[int] = ..., **options: Any) -> Text: ...
+    def fill(
+        self,
+        *parts: str,
+        tokens: int | Sequence[int] | None = None,
+        observe: Observer | None = None,
+        **options: Any,
+    ) -> Text | list[Text]:
         """Write what is missing between the parts, or at each `<gap>` or `<gap:N>` of one text, N tokens a gap.
 
-        `lm.fill("def f(x):\\n    ", "\\n    return y", tokens=12)`. Both sides are seen. `tokens` may be one number
-        for each gap. Options as `generate`, but max_tokens.
+        `lm.fill("def f(x):\\n    ", "\\n    return y", tokens=12)`. Both sides are seen. `tokens` (default gap_tokens,
+        16) may be one number for each gap. Options as `generate`, but max_tokens.
         """
-        pieces, sizes = _gaps(parts, tokens)
+        request = Fill.of(options)
+        pieces, sizes = gaps(parts, request.gap_tokens if tokens is None else tokens)
         for piece in pieces:
             self.tokenizer.check_prompt(piece)
         if self._one_sided:
             raise UserError("fill: an autoregressive model sees only what stands before a gap; use a masked model")
+        given = [self.tokenizer.encode(piece) for piece in pieces]
+        self._fits(sum(map(len, given)) + sum(sizes), "the text with its gaps")
         row: list[int | None] = []
-        for piece, size in zip(pieces, [*sizes, 0]):
-            row += [*self.tokenizer.encode(piece), *[None] * size]
-        self._fits(len(row), "the text with its gaps")
-        observe, seed, settings = _options(options)
-        done = decode(self.denoiser, self._process, [Row.gaps(row, seed)], self._settings(settings), observe)[0]
-        return self._filled(row, sizes, done)
+        for ids, size in zip(given, [*sizes, 0]):
+            row += [*ids, *[None] * size]
+        rows = [Row.gaps(row, seed) for seed in request.seeds]
+        done = decode(self.denoiser, self._process, rows, self._settings(request.said), observe)
+        found = [self._filled(row, sizes, text) for text in done]
+        return found[0] if request.samples is None else found
 
     def _filled(self, row: list[int | None], sizes: list[int], done: Decoded) -> Text:
         written = iter([token for token, given in zip(done.tokens, row) if given is None])
@@ -124,18 +152,14 @@ class LanguageModel:
         gaps = tuple(decode_ids([next(written) for _ in range(size)]) for size in sizes)
         return Text(decode_ids(done.tokens), done.tokens, done.finish_reason, done.counts, done, gaps)
 
-    def _after(self, prompts: list[list[int]], eos_id: int, options: dict[str, Any]) -> list[Text]:
-        longest = max(map(len, prompts), default=0)
-        wanted = options.pop("max_tokens", None)
-        if wanted is not None and int(wanted) < 1:
-            raise UserError(f"max_tokens={wanted}: write at least 1 token")
+    def _after(self, prompts: list[list[int]], eos_id: int, request: Generate, observe: Observer | None) -> list[Text]:
+        longest, wanted = max(map(len, prompts), default=0), request.max_tokens
         if longest >= self.context:
             raise UserError(f"prompt: {longest} tokens fill the model's context of {self.context}; shorten it")
         if wanted is not None:
-            self._fits(longest + int(wanted), f"{longest} tokens of prompt and max_tokens={wanted}")
-        observe, seed, fields = _options(options)
-        rows = [Row.after(p, int(wanted or min(64, self.context - len(p))), seed) for p in prompts]
-        settings = replace(self._settings(fields), eos_id=eos_id)
+            self._fits(longest + wanted, f"{longest} tokens of prompt and max_tokens={wanted}")
+        rows = [Row.after(p, wanted or min(64, self.context - len(p)), seed) for p in prompts for seed in request.seeds]
+        settings = replace(self._settings(request.said), eos_id=eos_id)
         return [
             Text(self.tokenizer.decode(d.tokens), d.tokens, d.finish_reason, d.counts, d)
             for d in decode(self.denoiser, self._process, rows, settings, observe)
@@ -214,31 +238,3 @@ def load(
     """
     folder = model_folder(str(DEFAULT if model is None else model))
     return LanguageModel(folder, device=device, dtype=dtype, trust=trust)
-
-
-def _options(options: dict[str, Any]) -> tuple[Observer | None, int, dict[str, Any]]:
-    fields = dict(options)
-    observe, seed = fields.pop("observe", None), int(fields.pop("seed", 0))
-    known = Decoding.__dataclass_fields__
-    for name in fields:
-        if name not in known:
-            raise UserError(f"{name}: there is no such option; {nearest(name, [*known, 'seed', 'observe'])}")
-    return observe, seed, fields
-
-
-def _gaps(parts: Sequence[str], tokens: int | Sequence[int]) -> tuple[list[str], list[int]]:
-    """Parts and gap sizes, from several parts or from one text with marks."""
-    if len(parts) == 1:
-        split = GAP.split(parts[0])
-        parts, marked = split[::2], split[1::2]
-    else:
-        marked = [""] * (len(parts) - 1)
-    if len(parts) < 2:
-        raise UserError("fill: there is no gap; write <gap> or <gap:12> in the text, or give the parts around it")
-    asked = [tokens] * len(marked) if isinstance(tokens, int) else list(tokens)
-    if len(asked) != len(marked):
-        raise UserError(f"tokens: {len(asked)} sizes for {len(marked)} gaps; give one a gap, or one number for all")
-    sizes = [int(mark) if mark else size for mark, size in zip(marked, asked)]
-    if min(sizes) < 1:
-        raise UserError(f"tokens: a gap of {min(sizes)} tokens cannot be written; use 1 or more")
-    return list(parts), sizes

@@ -18,8 +18,10 @@ from .errors import UserError, nearest
 from .methods.autoregressive import Autoregressive
 from .methods.block import Block
 from .methods.continuous import Continuous
+from .methods.dream import Dream
 from .methods.hybrid import Hybrid
 from .methods.masked import Masked
+from .methods.masked_lm import MaskedLM
 from .methods.method import Method
 from .methods.sedd import Sedd
 from .methods.structured import Structured
@@ -33,6 +35,8 @@ METHODS: dict[str, type] = {
     "masked": Masked,
     "autoregressive": Autoregressive,
     "block": Block,
+    "dream": Dream,
+    "masked_lm": MaskedLM,
     "continuous": Continuous,
     "uniform": Uniform,
     "hybrid": Hybrid,
@@ -129,12 +133,8 @@ def method_of(spec: Spec | None, imports: bool = True) -> Method:
 
 def load_recipe(path: str | Path | None, overrides: Sequence[str] = (), **fixed: Any) -> Recipe:
     """A YAML file (or a packaged recipe's name, or nothing) with `a.b=value` overrides on top."""
-    tree = read_tree(path, overrides)
-    for key, value in fixed.items():
-        if value is not None:
-            tree[key] = value
     try:
-        return Recipe(**tree)
+        return Recipe(**read_tree(path, overrides, **fixed))
     except ValidationError as error:
         raise UserError(sentence(error, Recipe)) from error
 
@@ -155,12 +155,12 @@ def for_tuning(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"train": train, "out": out})
 
 
-def read_tree(path: str | Path | None, overrides: Sequence[str] = ()) -> Spec:
-    """A YAML file's content with `a.b=value` overrides on top, not yet validated."""
+def read_tree(path: str | Path | None, overrides: Sequence[str] = (), **fixed: Any) -> Spec:
+    """A YAML file's content with `a.b=value` overrides, and then what is fixed and not None, on top; not validated."""
     tree = _read(path)
     for override in overrides:
         _assign(tree, override)
-    return tree
+    return tree | {key: value for key, value in fixed.items() if value is not None}
 
 
 def packaged() -> dict[str, Path]:
@@ -221,12 +221,28 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
     return message
 
 
+def keys_of(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """Every key of a model and its parts, with its default and what it is."""
+    found: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        part = _part_of(field.annotation)
+        if part is not None:
+            found |= keys_of(part, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = f"{field.default}{f'; {field.description}' if field.description else ''}"
+    return found
+
+
+def _part_of(annotation: Any) -> type[BaseModel] | None:
+    """The model inside `Part` or `Part | None`."""
+    options = [annotation, *getattr(annotation, "__args__", ())]
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+
+
 def _keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
     """Field names of the model's part at path."""
     part: Any = model
     for name in path:
         field = part.model_fields.get(name) if hasattr(part, "model_fields") else None
-        inner = field.annotation if field else None
-        options = [inner, *getattr(inner, "__args__", ())]
-        part = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), model)
+        part = _part_of(field.annotation if field else None) or model
     return list(part.model_fields)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,34 +14,36 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import __version__
 from .data.sources import read
-from .decoding.sampler import Event, Observer
-from .device import has_bfloat16, pick_device
+from .data.tokenizer import whole
+from .decoding.sampler import Event, Frame, Observer
+from .device import has_bfloat16, pick_device, pick_dtype
 from .errors import UserError
 from .evaluation.likelihood import Score
 from .lm import DEFAULT, LanguageModel, Text, load
-from .recipe import packaged, read_tree, sentence
+from .recipe import Recipe, keys_of, packaged, sentence
+from .request import Fill, Generate, gaps
 from .show.replay import Page, Recorder, write_replay
 from .show.watch import Watcher
 from .training.progress import Display
 
 WATCHED = 0.04  # seconds a pass stays on the terminal
-Self = TypeVar("Self", bound="Options")
+Self = TypeVar("Self", bound="Place")
 
 
-class Options(BaseModel):
+class Place(BaseModel):
+    """Which model, and where it runs."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(default=None, description="folder or hub id; default the packaged model")
-    seed: int = Field(default=0, ge=0)
     device: str = "auto"
     dtype: str = "auto"
     trust: bool = Field(default=False, description="import the method that the model names as package.module:Class")
 
     @classmethod
-    def load(cls: type[Self], recipe: str | None, overrides: list[str], **fixed: Any) -> Self:
-        tree = read_tree(recipe, overrides) | {k: v for k, v in fixed.items() if v is not None}
+    def of(cls: type[Self], options: Mapping[str, Any]) -> Self:
         try:
-            return cls(**tree)
+            return cls(**options)
         except ValidationError as error:
             raise UserError(sentence(error, cls)) from error
 
@@ -48,51 +51,82 @@ class Options(BaseModel):
         return load(self.model, device=self.device, dtype=self.dtype, trust=self.trust)
 
 
-class WriteOptions(Options):
-    max_tokens: int | None = Field(default=None, gt=0)
-    gap_tokens: int = Field(default=16, gt=0, description="of a <gap> that does not say")
-    steps: int | None = Field(default=None, gt=0, description="default one a token")
-    block: int | None = Field(default=None, gt=0, description="tokens written together; default all")
-    rule: str | dict[str, Any] | None = Field(default=None, description="a name, or {kind: name, option: value}")
-    threshold: float | None = None
-    temperature: float = Field(default=0.0, ge=0)
-    top_p: float = 1.0
-    top_k: int | None = Field(default=None, gt=0)
-    suppress_eos: bool | None = None
-
-    def decoding(self) -> dict[str, Any]:
-        """What the user has said, and no more: the model's own way of writing fills in the rest."""
-        own = set(Options.model_fields) | {"max_tokens", "gap_tokens"}
-        return {"seed": self.seed} | {k: v for k, v in self.model_dump(exclude_unset=True).items() if k not in own}
-
-
-class ScoreOptions(Options):
+class ScoreOptions(Place):
+    seed: int = Field(default=0, ge=0, lt=2**63)
     draws: int = Field(default=16, gt=0, description="network passes a window")
-    field: str | None = None
+    field: str | None = Field(default=None, description="the JSONL or dataset field that holds the text")
     split: str | None = None
 
 
 @dataclass(frozen=True)
+class Verb:
+    """A way of writing: what may be asked, what is checked before a model is loaded, and what is done then."""
+
+    request: type[Generate] | type[Fill]
+    check: Callable[[str, Any], object]
+    run: Callable[[LanguageModel, str, dict[str, Any]], Text | list[Text]]
+
+
+VERBS = {
+    "generate": Verb(Generate, lambda text, _: whole(text), lambda lm, text, options: lm.generate(text, **options)),
+    "chat": Verb(
+        Generate,
+        lambda text, _: whole(text),
+        lambda lm, text, options: lm.chat([{"role": "user", "content": text}], **options),
+    ),
+    "fill": Verb(
+        Fill,
+        lambda text, request: gaps([whole(text)], request.gap_tokens),
+        lambda lm, text, options: lm.fill(text, **options),
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Written:
-    text: str
-    result: Text
-    shown: bool  # the watcher has left it on the screen
+    """texts: one, or as many as samples asks for. shown: the watcher has left them on the screen."""
+
+    texts: list[Text]
+    seeds: range
+    many: bool
+    shown: bool
 
     def as_dict(self) -> dict[str, Any]:
-        r = self.result
-        return {
-            "text": r.text,
-            "tokens": r.tokens,
-            "gaps": list(r.gaps),
-            "finish_reason": r.finish_reason,
-            "counts": asdict(r.counts),
-        }
+        found = [_as_dict(text) for text in self.texts]
+        return {"samples": found} if self.many else found[0]
+
+    def lines(self, before: str) -> str:
+        """What is left to print; `before` stands before every text."""
+        if self.shown:
+            return ""
+        heads = [f"--- seed {seed}\n" if self.many else "" for seed in self.seeds]
+        return "\n".join(f"{head}{before}{text.text}" for head, text in zip(heads, self.texts))
 
 
-def write(options: WriteOptions, verb: str, prompt: str, *, watch: bool, html: Path | None) -> Written:
-    """verb: generate, chat or fill. The replay is drawn from the same events that the terminal shows."""
-    lm = options.open()
-    recorder = Recorder()
+def _as_dict(text: Text) -> dict[str, Any]:
+    return {
+        "text": text.text,
+        "tokens": text.tokens,
+        "gaps": list(text.gaps),
+        "finish_reason": text.finish_reason,
+        "exact": text.decoded.exact,
+        "counts": asdict(text.counts),
+    }
+
+
+def write(
+    verb: str, options: Mapping[str, Any], prompt: str, *, watch: bool = False, html: Path | None = None
+) -> Written:
+    """options: of `Place` and of the verb's request. The replay is drawn from the events that the terminal shows.
+
+    All that can be checked without the model is checked before it is loaded."""
+    here = {name: value for name, value in options.items() if name in Place.model_fields}
+    asked = {name: value for name, value in options.items() if name not in here}
+    place, request = Place.of(here), VERBS[verb].request.of(asked)
+    VERBS[verb].check(prompt, request)
+    if html is not None:
+        _check_page(html)
+    lm, recorder = place.open(), Recorder()
     watcher = Watcher(lm.tokenizer.pieces, lm.tokenizer.mask_id, WATCHED, special_ids=lm.tokenizer.special_ids)
     observers: list[Observer] = [*([recorder] if html else []), *([watcher] if watch else [])]
 
@@ -100,42 +134,36 @@ def write(options: WriteOptions, verb: str, prompt: str, *, watch: bool, html: P
         for observer in observers:
             observer(event)
 
-    fields = options.decoding() | {"observe": observe if observers else None}
     with watcher:
-        result = VERBS[verb](lm, prompt, options, fields)
+        found = VERBS[verb].run(lm, prompt, asked | {"observe": observe if observers else None})
+    texts = found if isinstance(found, list) else [found]
     if html is not None:
-        save_replay(html, lm, [(recorder, result)])
-    return Written(result.text, result, shown=watch and watcher.live)
+        save_replay(html, lm, [(recorder.frames(row), text) for row, text in enumerate(texts)])
+    return Written(texts, request.seeds, request.samples is not None, shown=watch and watcher.live)
 
 
-def _generate(lm: LanguageModel, prompt: str, options: WriteOptions, fields: dict[str, Any]) -> Text:
-    return lm.generate(prompt, max_tokens=options.max_tokens, **fields)
+def _check_page(path: Path) -> None:
+    if path.is_dir():
+        raise UserError(f"html: {path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"html: there is no folder {str(path.parent)!r}; make it, or name another file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"html: {path} cannot be written (no permission); name another file")
 
 
-def _chat(lm: LanguageModel, prompt: str, options: WriteOptions, fields: dict[str, Any]) -> Text:
-    return lm.chat([{"role": "user", "content": prompt}], max_tokens=options.max_tokens, **fields)
-
-
-def _fill(lm: LanguageModel, text: str, options: WriteOptions, fields: dict[str, Any]) -> Text:
-    return lm.fill(text, tokens=options.gap_tokens, **fields)
-
-
-VERBS = {"generate": _generate, "chat": _chat, "fill": _fill}
-
-
-def save_replay(path: Path, lm: LanguageModel, texts: list[tuple[Recorder, Text]]) -> None:
-    """One page with all the texts, each as the recorder saw it appear."""
+def save_replay(path: Path, lm: LanguageModel, texts: list[tuple[list[Frame], Text]]) -> None:
+    """One page with all the texts, each as it was seen to appear."""
     pages = [
         Page.of(
             lm.tokenizer.pieces,
-            recorder.frames(),
+            frames,
             text.decoded,
             lm.tokenizer.mask_id,
             title=f"Text {i}" if len(texts) > 1 else "",
             model=lm.name,
             special_ids=lm.tokenizer.special_ids,
         )
-        for i, (recorder, text) in enumerate(texts, 1)
+        for i, (frames, text) in enumerate(texts, 1)
     ]
     try:
         write_replay(path, pages)
@@ -145,6 +173,8 @@ def save_replay(path: Path, lm: LanguageModel, texts: list[tuple[Recorder, Text]
 
 def score_text(options: ScoreOptions, source: str, prompt: str, *, literal: bool, quiet: bool) -> dict[str, Any]:
     texts = [source] if literal else list(read(source, field=options.field, split=options.split))
+    for text in (prompt, *texts):
+        whole(text)
     lm = options.open()
     display, scores = Display("score", quiet), []
     for i, text in enumerate(texts, 1):
@@ -167,25 +197,41 @@ def _teller(display: Display, number: int, texts: list[str]) -> Callable[[Score]
     return tell
 
 
-def describe(what: str | None) -> dict[str, Any]:
-    if what == "recipes":
-        return {
-            name: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for name, path in packaged().items()
-        }
+def describe(what: str | None, place: Place) -> dict[str, Any]:
+    """The machine, the packaged recipes, the keys of every verb, or a saved model."""
+    if what in LISTS:
+        return LISTS[what]()
     if what is not None:
-        lm = load(what)
+        lm = place.model_copy(update={"model": what}).open()
         found = {"model": lm.name, "parameters": lm.parameters, "context": lm.context, "vocabulary": len(lm.tokenizer)}
         return (
             found | {k: v for k, v in lm.config.items() if k in ("method", "training")} | {"shape": lm.config["model"]}
         )
-    device = pick_device()
+    device = pick_device(place.device)
     return {
         "unmask": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": str(device),
+        "dtype": str(pick_dtype(place.dtype, device)).removeprefix("torch."),
         "bfloat16 in hardware": has_bfloat16(device),
         "threads": torch.get_num_threads(),
         "packaged model": "yes" if (DEFAULT / "config.json").is_file() else "no",
         "recipes": ", ".join(packaged()) or "none",
     }
+
+
+def _recipes() -> dict[str, Any]:
+    return {name: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for name, path in packaged().items()}
+
+
+def _keys() -> dict[str, Any]:
+    """Every key=value of every verb, with its default and what it is."""
+    own = Place.model_fields.keys()
+    told: dict[str, type[BaseModel]] = {"generate": Generate, "fill": Fill, "score": ScoreOptions, "train, tune, demo": Recipe}
+    return {
+        f"{verb}: {key}": text for verb, model in told.items() for key, text in keys_of(model).items() if key not in own
+    }
+
+
+LISTS = {"recipes": _recipes, "keys": _keys}

@@ -58,6 +58,10 @@ class TokenStore:
     def n_documents(self) -> int:
         return len(self.offsets) - 1
 
+    def document(self, number: int) -> list[int]:
+        ids: list[int] = self.tokens[self.offsets[number] : self.offsets[number + 1]].tolist()
+        return ids
+
     @property
     def lengths(self) -> np.ndarray:
         """int64 (D,): tokens of each document."""

@@ -33,10 +33,13 @@ class Tokenizer:
     without special markers.
     """
 
-    def __init__(self, backend: PreTrainedTokenizerBase) -> None:
-        """Completes the backend in place. turn_ids: the ids of <|im_start|> and <|im_end|> where both exist."""
+    def __init__(self, backend: PreTrainedTokenizerBase, mask_id: int | None = None) -> None:
+        """Completes the backend in place; mask_id: which of its tokens is the mask, if it is known from elsewhere.
+        turn_ids: the ids of <|im_start|> and <|im_end|> where both exist."""
         self.backend = backend
         backend.clean_up_tokenization_spaces = False
+        if mask_id is not None and isinstance(known_mask := backend.convert_ids_to_tokens(mask_id), str):
+            backend.add_special_tokens({"mask_token": known_mask})
         _complete(backend)
         self.mask_id: int = backend.mask_token_id
         self.eos_id: int = backend.eos_token_id
@@ -58,18 +61,18 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids with nothing added at the ends. Special markers written in the text become their tokens."""
-        return list(self.backend.encode(_whole(text), add_special_tokens=False))
+        return list(self.backend.encode(whole(text), add_special_tokens=False))
 
     def encode_plain(self, text: str) -> list[int]:
         """Ids in which markers such as ``<|mask|>`` are ordinary characters: for content that is only data."""
-        return list(self.backend(_whole(text), add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        return list(self.backend(whole(text), add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def documents(self, texts: Iterable[str], *, eos: bool = True, batch: int = 64) -> Iterator[list[int]]:
         """One list of ids a text, ended with eos. Markers in a text are ordinary characters, so that no corpus,
         not even this package's own source, can put a mask into the training data."""
         end = [self.eos_id] if eos else []
         iterator = iter(texts)
-        while chunk := [_whole(text) for text in itertools.islice(iterator, batch)]:
+        while chunk := [whole(text) for text in itertools.islice(iterator, batch)]:
             rows = self.backend(
                 chunk, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
             )["input_ids"]
@@ -120,7 +123,7 @@ class Tokenizer:
         self.backend.save_pretrained(str(folder))
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
     """The text, if it is one: half a surrogate pair (from a damaged file name, argument or JSON) is no character."""
     try:
         text.encode("utf-8")
@@ -222,10 +225,11 @@ def train_bpe(texts: Iterable[str], vocab_size: int = 4096) -> Tokenizer:
     return _wrap(core)
 
 
-def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
+def load_tokenizer(name_or_path: str | Path, mask_id: int | None = None) -> Tokenizer:
     """A tokenizer from a local folder or the Hugging Face hub. Code that comes with a model is never run.
 
-    A mask, end and padding token are added where there is none. Raises UserError where nothing can be loaded."""
+    A mask, end and padding token are added where there is none; mask_id: the mask that the model knows. Raises
+    UserError where nothing can be loaded."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     name = str(name_or_path)
@@ -240,13 +244,14 @@ def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
             f"tokenizer: cannot load {name!r} ({reason}); "
             f"use {', '.join(map(repr, KINDS))}, a folder with tokenizer.json, or a hub name"
         ) from error
-    return Tokenizer(backend)
+    return Tokenizer(backend, mask_id)
 
 
 def _is_plain(path: Path) -> bool:
-    """Saved by a tokenizer without a class of its own."""
+    """Saved by a tokenizer without a class of its own, or with one whose code comes with the model and is not run."""
     plain = {"PreTrainedTokenizerFast", "TokenizersBackend"}
-    return path.is_file() and read_json(path).get("tokenizer_class") in plain
+    config = read_json(path) if path.is_file() else {}
+    return config.get("tokenizer_class") in plain or "auto_map" in config
 
 
 def _bytes_kind(texts: Iterable[str], vocab_size: int) -> Tokenizer:
