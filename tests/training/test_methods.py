@@ -15,7 +15,12 @@ from unmask.training.progress import read_metrics
 
 @pytest.mark.parametrize(
     ("method", "bits"),
-    [({"kind": "block", "size": 4}, 5.2), ({"kind": "block", "size": 1, "masks": "independent"}, 5.2)],
+    [
+        ({"kind": "block", "size": 4}, 5.2),
+        ({"kind": "block", "size": 1, "masks": "independent"}, 5.2),
+        ({"kind": "dream"}, 5.2),
+        ({"kind": "masked_lm", "ratio": 0.5}, 5.4),
+    ],
 )
 def test_it_learns(small, method, bits):
     result = train(small("train.steps=60", method=method), quiet=True)
