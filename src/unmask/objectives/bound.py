@@ -19,12 +19,15 @@ from .objective import Loss, answer_sizes, places_of
 
 @dataclass(frozen=True)
 class Bound:
-    """E over t and x_t of the process's `nelbo`, times spread evenly over the batch. The end terms are left out: what
+    """E over t and x_t of the process's `nelbo`. The end terms are left out: what
     alpha(1) > 0 leaves of the text depends on no weight, and what alpha(0) < 1 takes is nearly nothing; evaluation
     adds both.
 
     A position whose state is certain, since noise never makes it, costs nothing and is shown at time 0, as it is in
     decoding once it is settled.
+
+    power: times are u^power, u spread evenly over the batch, and weighed to match. Noise is rare near t = 0 and weighs
+    much there; even times would draw most of the gradient's variance from the few tokens that it hits.
 
     per="token" divides by scored tokens; per="answer" gives every document the same say however long its scored part.
     """
@@ -32,12 +35,13 @@ class Bound:
     process: TokenNoise
     layout: Blocks = Whole()
     per: Literal["token", "answer"] = "token"
+    power: float = 2.0
 
     def count(self, batch: Batch) -> int:
         return batch.n_scored if self.per == "token" else int(answer_sizes(batch).ne(0).sum())
 
     def __call__(self, denoiser: Denoiser, batch: Batch, rng: FromGenerator) -> Loss:
-        t, weights = self.layout.times(places_of(batch), rng.generator), torch.ones_like(batch.scored.float())
+        t, weights = spaced(self.layout.times(places_of(batch), rng.generator), self.power)
         if self.per == "answer":
             weights = weights / answer_sizes(batch).gather(1, batch.documents.clamp(min=0)).clamp(min=1)
         total, _, _ = self.at(denoiser, batch, t, weights, rng)
@@ -73,3 +77,8 @@ class ScoreEntropy(Bound):
         return said.score_cost(
             lambda log_score, rows: self.process.score_entropy(log_score, x0[rows], x[rows], t[rows]), weights
         )
+
+
+def spaced(u: Tensor, power: float) -> tuple[Tensor, Tensor]:
+    """Even levels u as times u^power, and what the integrand weighs there."""
+    return u**power, power * u ** (power - 1)
