@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from .data.tokenizer import Tokenizer, load_tokenizer
 from .errors import UserError
 from .methods.method import Method
-from .models.checkpoint import load_model, read_config, resolve
+from .models.checkpoint import facts_of, load_model, read_config, resolve
 from .models.config import ModelConfig
 from .models.transformer import Transformer
 from .recipe import Recipe, TokenizerRecipe, method_of
+
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
 
 def model_folder(path_or_hub_id: str) -> Path:
@@ -53,29 +58,47 @@ def _check_shape(method: Method, kind: str, base: ModelConfig) -> None:
     for name in ModelConfig.model_fields:
         needed, has = getattr(needs, name), getattr(base, name)
         if needed != has:
-            raise UserError(
-                f"base: method {kind} needs model.{name}={needed!r}, the base has {has!r}; train anew"
-            )
+            raise UserError(f"base: method {kind} needs model.{name}={needed!r}, the base has {has!r}; train anew")
 
 
 def open_base(recipe: Recipe) -> tuple[Transformer, Tokenizer]:
     """The base's network in float32, with room for all that its tokenizer knows."""
     folder = model_folder(str(recipe.base))
-    network, _ = load_model(folder, dtype=torch.float32)
-    tokenizer = load_tokenizer(folder)
+    network, config = load_model(folder, dtype=torch.float32)
+    tokenizer = tokenizer_of(folder, config)
     return grow(network, len(tokenizer)), tokenizer
 
 
+def tokenizer_of(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer in a model's folder, or the one that its published family uses; with the mask that it knows."""
+    facts = facts_of(config)
+    if facts is None:
+        return load_tokenizer(folder)
+    elsewhere = facts.tokenizer is not None and not has_tokenizer(folder)
+    return load_tokenizer(str(facts.tokenizer) if elsewhere else folder, facts.mask_id)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZERS)
+
+
+@torch.no_grad()
 def grow(network: Transformer, vocab: int) -> Transformer:
-    """Room for symbols that the network has not met (a mask, say); new rows start at the mean of the old ones."""
+    """Room, in place, for symbols that it has not met (a mask, say); new rows start at the mean of the old ones."""
     old = network.config.vocab
     if vocab <= old:
         return network
-    config = network.config.model_copy(update={"vocab": vocab})
-    larger = Transformer(config)
-    weights = network.state_dict()
-    for name in ("embed.weight", "head.weight"):
-        mean = weights[name].mean(0, keepdim=True)
-        weights[name] = torch.cat([weights[name], mean.expand(config.vocab - old, -1)])
-    larger.load_state_dict(weights)
-    return larger
+    network.config = network.config.model_copy(update={"vocab": vocab})
+    parts: list[nn.Embedding | nn.Linear] = [network.embed, network.head]
+    for part in parts[:1] if network.config.tied else parts:
+        part.weight = nn.Parameter(_taller(part.weight, vocab - old))
+    if network.config.tied:
+        network.head.weight = network.embed.weight
+    if network.head.bias is not None:
+        network.head.bias = nn.Parameter(_taller(network.head.bias, vocab - old))
+    network.embed.num_embeddings = network.head.out_features = vocab
+    return network
+
+
+def _taller(weight: Tensor, rows: int) -> Tensor:
+    return torch.cat([weight, weight.mean(0, keepdim=True).expand(rows, *weight.shape[1:])])

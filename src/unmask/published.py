@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .base import model_folder
+from .base import has_tokenizer, model_folder
 from .data.tokenizer import load_tokenizer
 from .decoding.settings import Decoding
 from .denoiser import Denoiser, ShiftedLogits
@@ -20,7 +20,7 @@ from .errors import UserError
 from .methods.method import Symbols, level_of
 from .methods.noisy import Noisy
 from .models.attention import Causal, Places, Rule
-from .models.checkpoint import load_model
+from .models.checkpoint import facts_of, load_model
 from .models.families import Facts, Raw, family_named
 from .models.transformer import Transformer
 from .noise.process import Process
@@ -178,10 +178,14 @@ def load_denoiser(
     place = pick_device(str(device or "cpu"))
     wanted = pick_dtype(dtype, place) if isinstance(dtype, str) else dtype
     network, config = load_model(folder, dtype=wanted, device=place)
-    origin = config.get("published")
-    if origin is None or "architectures" in config:  # one of ours, perhaps tuned from a published one
+    origin, facts = config.get("published"), facts_of(config)
+    if facts is None and has_tokenizer(folder):
         return _own(folder, network, config)
-    facts = family_named(origin["family"]).facts(Raw(origin["config"]))
+    if origin is None:
+        raise UserError(f"{folder}: has no tokenizer, which says what the model's mask is; save it with the model")
+    if facts is None:  # published, converted, and no tokenizer came along
+        kept = family_named(origin["family"]).facts(Raw(origin["config"]))
+        facts = replace(kept, method=config["method"])
     return _of_family(network, origin, facts, mask_id)
 
 
@@ -204,10 +208,8 @@ def _of_family(network: Transformer, origin: Mapping[str, Any], facts: Facts, ma
 
 
 def _own(folder: Path, network: Transformer, config: Mapping[str, Any]) -> LoadedDenoiser:
-    method, symbols = (
-        method_of(config.get("method"), imports=False),
-        symbols_of(load_tokenizer(folder), network.config.vocab),
-    )
+    method = method_of(config.get("method"), imports=False)
+    symbols = symbols_of(load_tokenizer(folder), network.config.vocab)
     base = method.denoiser(network, symbols).to(network.embed.weight.device).eval()
     facts = Facts(dict(config.get("method") or {"kind": "masked"}), symbols.mask_id, pads="uncounted")
     return LoadedDenoiser(base, method.process(symbols, network), method.decoding(), "unmask", config, facts)

@@ -29,13 +29,14 @@ from ..folder import (
     write_manifest,
 )
 from .config import ModelConfig
-from .families import Raw, family_named, family_of
+from .families import Facts, Raw, family_named, family_of
 from .families.transfer import assign, read_into, write_from
 from .transformer import Transformer
 
 __all__ = [
     "atomic_folder",
     "export_model",
+    "facts_of",
     "load_model",
     "read_config",
     "resolve",
@@ -152,6 +153,14 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: {error.errors()[0]['msg']}; restore the file as it was published") from error
     published = {"family": family.name, "config": config}
     return {"model": shape.model_dump(), "method": dict(facts.method), "published": published}
+
+
+def facts_of(config: Mapping[str, Any]) -> Facts | None:
+    """What its family knows of a published folder, given what `read_config` made of it; None for one of ours."""
+    if "architectures" in config:
+        return None
+    origin = config["published"]
+    return family_named(origin["family"]).facts(Raw(origin["config"]))
 
 
 def _is_ours(config: Mapping[str, Any]) -> bool:
