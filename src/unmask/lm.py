@@ -222,7 +222,7 @@ class LanguageModel:
 
     def _settings(self, fields: dict[str, Any]) -> Decoding:
         """The method's own way of writing, with what the user says on top."""
-        return replace(self.method.decoding(), **({"eos_id": self.tokenizer.eos_id} | fields))
+        return self.method.decoding().saying({"eos_id": self.tokenizer.eos_id} | fields)
 
     def _fits(self, length: int, what: str) -> None:
         if length > self.context:

@@ -32,6 +32,9 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     seed: int = Field(default=0, ge=0, lt=2**63)
+    preset: str | None = Field(
+        default=None, description="a published way of writing, such as fast-dllm; the rest on top"
+    )
     samples: int | None = Field(default=None, gt=0, lt=2**31, description="so many texts; text i gets seed + i")
 
     @classmethod
@@ -43,7 +46,7 @@ class Request(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_done(self) -> Request:
-        Decoding(**{"eos_id": 0} | self.said)
+        Decoding().saying({"eos_id": 0} | self.said)
         if max(self.seeds) >= 2**63:
             raise ValueError(f"seed={self.seed}: with samples={self.samples} it does not fit into 64 bits; use a less")
         return self
@@ -51,7 +54,7 @@ class Request(BaseModel):
     @property
     def said(self) -> dict[str, Any]:
         """Of `Decoding`, what the user has said and no more: the model's own way of writing fills in the rest."""
-        return {name: getattr(self, name) for name in DECODING if name in self.model_fields_set}
+        return {name: getattr(self, name) for name in (*DECODING, "preset") if name in self.model_fields_set}
 
     @property
     def seeds(self) -> range:

@@ -71,7 +71,8 @@ def sample(
         "block": block, "steps": steps, "threshold": threshold, "factor": factor, "cache": cache,
         "temperature": temperature, "guidance": guidance or None, **options,
     }  # fmt: skip
-    settings = replace(_usual(denoiser, preset), **{name: value for name, value in given.items() if value is not None})
+    said = {name: value for name, value in given.items() if value is not None}
+    settings = _usual(denoiser).saying(said | {"preset": preset})
     sampler = Sampler(denoiser, process_of(denoiser), settings)
     seeds = [seed] * len(tokens) if isinstance(seed, int) else list(seed)
     rows = [_row(denoiser, line[kept].tolist(), length, s) for line, kept, s in zip(tokens, real, seeds, strict=True)]
@@ -92,7 +93,7 @@ def process_of(denoiser: Denoiser) -> Process:
     return Masking.over(denoiser.vocab, denoiser.mask_id)
 
 
-def _usual(denoiser: Denoiser, preset: str | None) -> Decoding:
+def _usual(denoiser: Denoiser) -> Decoding:
     if isinstance(denoiser, LoadedDenoiser):
         return denoiser.decoding
     return default_settings(denoiser)

@@ -21,6 +21,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..noise.process import Process
 from .propose import Proposal
+from .quotas import first
 from .steppers import Memory, Move, Stepper, Tick, put
 
 DRAW = Proposal(temperature=1.0)
@@ -218,3 +219,25 @@ class Looped(Remasking):
 
     def renewal(self, process: Process, t: Tensor, s: Tensor, sure: Tensor) -> Tensor:
         return super().renewal(process, t, s, sure).masked_fill(t != s, 0.0)
+
+
+@dataclass(frozen=True)
+class FirstHitting(Stepper):
+    """The reverse of masking in continuous time, one event a pass (arXiv 2409.02908, BD3-LM): of n masks, at time t the
+    next to go is any of them, when a share u ** (1 / n) of the masking probability is left. No error of steps."""
+
+    proposal: Proposal
+
+    def ask(self, tick: Tick) -> Tensor:
+        return first(tick.draws(stage=1).uniform(tick.x), tick.open, torch.ones_like(tick.left))
+
+    def move(self, process: Process, tick: Tick, asked: Tensor, values: Tensor) -> Move:
+        logp = values.log_softmax(-1)
+        tokens = self.proposal.draw(logp, tick.draws().at(asked))
+        n = (tick.open.sum(1, keepdim=True) - 1).clamp(min=1)
+        u = tick.draws(stage=2).uniform(tick.x)[:, :1]  # a row draws one time: that of its first position
+        masked = (1 - process.schedule.alpha(tick.t.double())) * u ** (1 / n)
+        later = process.schedule.time(1 - masked).to(tick.t.dtype).clamp(min=1e-6).minimum(tick.t)
+        t = torch.where(tick.open & ~asked, later, tick.t).masked_fill(asked, 0.0)
+        sure = tick.spread(logp.gather(-1, tokens[:, None]).squeeze(-1).exp(), asked)
+        return Move(tick.x.masked_scatter(asked, tokens), t, asked, sure, torch.ones_like(tick.left))

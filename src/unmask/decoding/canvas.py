@@ -102,14 +102,16 @@ class Canvas:
         device: torch.device,
         *,
         aligned: bool = False,
+        block_steps: int | None = None,
     ) -> Canvas:
-        """Blocks of `block` open positions, default one for all. aligned: of so many positions, open or not, counted
-        from the start of the text, as models with blocks of their own see it; the first may begin inside the prompt."""
+        """Blocks of `block` open positions, default one for all; steps of a row or of each block. aligned: blocks of so
+        many positions, open or not, counted from the start of the text, as models with blocks of their own see it; the
+        first may begin inside the prompt."""
         width = max((len(row.tokens) for row in rows), default=0)
         x = _padded([row.tokens for row in rows], width, 0)
         open = _padded([[int(o) for o in row.open] for row in rows], width, 0).bool()
         blocks = _blocks(open, block or max(width, 1), aligned)
-        plans = [_plan(of_row[of_row >= 0].bincount().tolist(), steps) for of_row in blocks]
+        plans = [_plan(of_row[of_row >= 0].bincount().tolist(), steps, block_steps) for of_row in blocks]
         zeros = torch.zeros(len(rows), dtype=torch.int64)
         plan = _padded(plans, max(map(len, plans), default=1), 1)
         canvas = cls(
@@ -209,8 +211,10 @@ def _blocks(open: Tensor, size: int, aligned: bool) -> Tensor:
     return torch.where(open, number - first, -1)
 
 
-def _plan(sizes: Sequence[int], steps: int | None) -> list[int]:
+def _plan(sizes: Sequence[int], steps: int | None, each: int | None) -> list[int]:
     """Steps of the blocks with so many open positions."""
+    if each is not None:
+        return [each] * max(1, len(sizes))
     return shares(sizes, steps or sum(sizes)) if sizes else [1]
 
 

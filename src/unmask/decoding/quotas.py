@@ -108,25 +108,41 @@ class Evenly(Quota):
 
 
 @dataclass(frozen=True)
+class Fixed(Quota):
+    """The `count` first in rank, whatever the steps."""
+
+    count: int = 1
+
+    looks: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UserError(f"quota.count={self.count} would never write anything; use 1 or more")
+
+    def __call__(self, offer: Offer) -> Tensor:
+        return offer.first(torch.where(offer.left <= 1, offer.count, self.count))
+
+
+@dataclass(frozen=True)
 class Above(Quota):
-    """Every position at least `threshold` sure (Fast-dLLM, arXiv 2505.22618), the first in rank always.
+    """Every position at least `threshold` sure (Fast-dLLM, arXiv 2505.22618); where these are fewer than `least`, the
+    `least` first in rank (LLaDA 2.0, SDAR's dynamic strategy)."""
 
-    pace: where those are fewer than an even share of the steps, the even share instead (LLaDA 2.0, SDAR's dynamic).
-    """
-
-    threshold: float
-    pace: bool = False
+    threshold: float = 0.9
+    least: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise UserError(f"threshold={self.threshold} is outside (0, 1); 0.9 is usual")
+        if self.least < 1:
+            raise UserError(f"quota.least={self.least}: a pass that writes nothing never ends; use 1 or more")
 
     def __call__(self, offer: Offer) -> Tensor:
         sure = offer.open & ((offer.sure >= self.threshold) | offer.last)
-        if not self.pace:
-            return sure | offer.first(torch.ones_like(offer.left))
-        share = -(-offer.count // offer.left)
-        return torch.where((sure.sum(1) >= share)[:, None], sure, offer.first(share))
+        enough = sure.sum(1, keepdim=True) >= self.least
+        ranked = offer.first(torch.full_like(offer.left, self.least))
+        # the first in rank, where another rank than the confidence is asked for, comes on top of the sure
+        return torch.where(enough, sure | offer.first(torch.ones_like(offer.left)), ranked)
 
 
 @dataclass(frozen=True)
@@ -287,6 +303,7 @@ class Expected(Scheduled):
 
 QUOTAS: dict[str, type[Quota]] = {
     "evenly": Evenly,
+    "fixed": Fixed,
     "above": Above,
     "factor": Factor,
     "entropy_bound": EntropyBound,

@@ -24,8 +24,8 @@ DRAFTED = 1e-3  # the time of a draft: hardly any noise, but not settled
 class Drafts:
     """draft (B, W) bool: written before this pass, not final. x (B, W): what stands there; p (B, W): its probability
     now; best, p_best (B, W): the token proposed in its place, and its own. fresh (B, W) bool: written in this pass;
-    open (B, W) bool: still without a token after it. left (B,): steps left with this one; idle (B,): passes in a row,
-    before this one, in which nothing was left to write."""
+    open (B, W) bool: still without a token after it. left (B,): steps left with this one; idle (B,): passes over this
+    block, before this one, in which nothing was left to write."""
 
     draft: Tensor
     x: Tensor
@@ -140,7 +140,8 @@ class Revising(Stepper):
         final = (revision.final & ~blank.any(1))[:, None] & tick.open
         t = wrote.t.masked_fill(draft, DRAFTED).masked_fill(reopen, 1.0).masked_fill(final, 0.0)
         sure = torch.where(seen.fresh, wrote.sure, torch.where(rewrite, seen.p_best, _kept(tick, "sure", tick.t)))
-        idle = torch.where(seen.fresh.any(1) | blank.any(1), 0, seen.idle + 1)
+        was_full = ~(seen.fresh | seen.open).any(1)
+        idle = torch.where(final.any(1), 0, seen.idle + was_full)
         kept = {"draft": draft & ~final, "sure": sure.to(tick.t.dtype), "idle": idle}
         return Move(x, t, final, sure, wrote.used, {**wrote.memory, **kept})
 

@@ -146,7 +146,8 @@ class _Run:
         """Open positions as pure noise."""
         device = self.sampler.denoiser.banned.device
         aligned = block_size(self.sampler.denoiser.rule) is not None
-        canvas = Canvas.of(prompts, self.settings.block, self.settings.steps, device, aligned=aligned)
+        how = self.settings
+        canvas = Canvas.of(prompts, how.block, how.steps, device, aligned=aligned, block_steps=how.block_steps)
         rng = FromCounters(canvas.seed, canvas.position)
         rng.begin(-1)
         noise = self.sampler.process.prior(canvas.x, rng)

@@ -17,13 +17,15 @@ import torch
 
 from ..components import Spec, build, maker_of
 from ..denoiser import Denoiser
-from ..errors import UserError
+from ..errors import UserError, nearest
 from ..models.attention import Places, block_size
-from .ancestral import Ancestral, Capped, Looped, Psi, Rescaled, Unsure
+from .ancestral import Ancestral, Capped, FirstHitting, Looped, Psi, Rescaled, Unsure
 from .context import CACHES, Policy
 from .gaussian import DDIM, Gaussian
+from .presets import PRESETS
 from .propose import Proposal
 from .quotas import QUOTAS, Quota
+from .renoise import EntropyRenoise
 from .revise import REVISERS, Reviser, Revising
 from .scores import Analytic, Euler
 from .select import BLIND, RANKS, Rank
@@ -33,11 +35,13 @@ FORWARD = "left_to_right"
 RULES: dict[str, Rank | type[Rank] | type[Stepper]] = {
     **RANKS,
     "ancestral": Ancestral,
+    "first_hitting": FirstHitting,
     "psi": Psi,
     "remdm_cap": Capped,
     "remdm_rescale": Rescaled,
     "remdm_conf": Unsure,
     "remdm_loop": Looped,
+    "entropy_renoise": EntropyRenoise,
     "euler": Euler,
     "analytic": Analytic,
     "ddpm": Gaussian,
@@ -50,7 +54,7 @@ class Decoding:
     """The five parts of a way of writing, free to combine.
 
     Layout. block: tokens written together before the next begin, default all. steps: of a row, shared out over its
-    blocks; default one a token.
+    blocks; default one a token. block_steps: of each block, instead.
     Proposal. temperature (0: the best token), top_p, top_k. ban: tokens never written.
     Selector. rule: which positions first, default the model's own. quota: how many, default an even share a step;
     threshold: every token at least this sure; factor: Fast-dLLM's; late: tokens written last of all.
@@ -64,6 +68,7 @@ class Decoding:
 
     steps: int | None = None
     block: int | None = None
+    block_steps: int | None = None
     rule: str | Spec | None = None
     quota: str | Spec | None = None
     threshold: float | None = None
@@ -80,7 +85,7 @@ class Decoding:
     guidance: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "block", "top_k"):
+        for name in ("steps", "block", "block_steps", "top_k"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name}={value} is not positive; use 1 or more, or leave it out")
@@ -88,6 +93,8 @@ class Decoding:
             raise UserError(f"temperature={self.temperature} is not a number from 0 up; 0 is greedy, 1 samples")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p={self.top_p} is outside (0, 1]; 1 keeps every token")
+        if self.steps is not None and self.block_steps is not None:
+            raise UserError(f"steps={self.steps}, block_steps={self.block_steps}: of a row or of each block; drop one")
         if self.threshold is not None and self.factor is not None:
             raise UserError(f"threshold={self.threshold}, factor={self.factor}: two rules of how many; drop one")
         if not (math.isfinite(self.guidance) and self.guidance >= 0):
@@ -100,6 +107,19 @@ class Decoding:
             self._policy(size=1)
         if self.suppress_eos and self.eos_id is None:
             raise UserError("suppress_eos: there is no end-of-text token to suppress; set eos_id too")
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> Decoding:
+        """A published way of writing, with what is said on top."""
+        return cls().saying({"preset": name, **overrides})
+
+    def saying(self, said: Mapping[str, Any]) -> Decoding:
+        """These settings with what is said on top; `preset` names a published way of writing to go in between."""
+        own = {name: value for name, value in said.items() if name != "preset"}
+        name = said.get("preset")
+        if name is not None and name not in PRESETS:
+            raise UserError(f"preset={name!r} is unknown; {nearest(name, PRESETS)}")
+        return replace(self, **(dict(PRESETS[name]) if name is not None else {}) | own)
 
     @property
     def kind(self) -> str | None:
