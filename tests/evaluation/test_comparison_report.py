@@ -11,7 +11,10 @@ from unmask.evaluation.compare import rows, stderr
 from unmask.evaluation.plots import draw
 from unmask.evaluation.report import Report
 
-TRAINED = {"bits_per_byte": 2.0, "stderr": 0.01, "exact": False, "parameters": 1000, "tokens": 5000, "seconds": 3.0}
+TRAINED = {
+    "bits_per_byte": 2.0, "stderr": 0.01, "nats_per_token": 4.0, "exact": False, "parameters": 1000, "tokens": 5000,
+    "seconds": 3.0,
+}  # fmt: skip
 POINT = {
     "rule": "ancestral", "at_once": 1, "passes": 8.0, "entropy": 3.0, "distinct": 0.9, "repeats": 0.1,
     "tokens_per_second": 50.0, "judge_nats": 4.0, "judge_stderr": 0.1, "judge_bits_per_byte": 1.0,
@@ -50,7 +53,7 @@ def report() -> Report:
 def test_a_row_is_the_mean_over_its_seeds():
     one, other = cell("masked", 2.0), cell("masked", 2.4, seed=1, reversal={"told": 0.5, "backward": None, "gap": None})
     [row] = rows([one, other])
-    assert (row.seeds, row.bits_per_byte) == (2, pytest.approx(2.2))
+    assert (row.seeds, row.bits_per_byte, row.perplexity) == (2, pytest.approx(2.2), pytest.approx(math.exp(4)))
     assert row.stderr == pytest.approx(0.2), "from seed to seed, more than either says of itself"
     assert (row.reversal_told, row.reversal_backward) == (0.5, None)
 

@@ -39,7 +39,8 @@ class Point:
 @dataclass(frozen=True)
 class Row:
     """A method, averaged over its seeds. bits_per_byte: -log2 p of held-out text if exact, else a bound; stderr: its
-    standard error, of the measurement or from seed to seed, whichever is larger. loss_variance: of one training batch's
+    standard error, of the measurement or from seed to seed, whichever is larger; perplexity: the same as exp(nats a
+    token), which depends on the tokenizer. loss_variance: of one training batch's
     loss, (nats/token)^2, noise_variance: the part of it that the noise makes. infill_judge_nats: what a judge finds a
     filled gap and its sequel less likely than the truth, nats a gap. notes: why something is missing."""
 
@@ -47,6 +48,7 @@ class Row:
     seeds: int
     bits_per_byte: float
     stderr: float
+    perplexity: float
     exact: bool
     parameters: int
     train_tokens: int
@@ -92,6 +94,7 @@ def _row(method: str, cells: Sequence[Cell]) -> Row:
         seeds=len(cells),
         bits_per_byte=statistics.fmean(t["bits_per_byte"] for t in trained),
         stderr=stderr([t["bits_per_byte"] for t in trained], [t["stderr"] for t in trained]),
+        perplexity=math.exp(min(statistics.fmean(t["nats_per_token"] for t in trained), 700)),
         exact=all(t["exact"] for t in trained),
         parameters=trained[0]["parameters"],
         train_tokens=round(statistics.fmean(t["tokens"] for t in trained)),

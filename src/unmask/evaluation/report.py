@@ -153,6 +153,7 @@ TABLES = (
         (
             Column("bits/byte", lambda r: (r.bits_per_byte, _bits(r)), lambda v: v[1], min),
             Column("± s.e.", _get("stderr"), lambda v: f"{v:.4f}"),
+            Column("perplexity/token", _get("perplexity"), lambda v: f"{v:.1f}", min),
             Column("parameters", _get("parameters"), lambda v: f"{v / 1e6:.2f}M"),
             Column("train tokens", _get("train_tokens"), lambda v: f"{v:,}"),
             Column("seconds", _get("train_seconds"), lambda v: f"{v:,.0f}", min),
