@@ -7,6 +7,8 @@ import torch
 from small import SWITCHES, network, text
 
 from unmask.denoiser import CleanLogits, Denoiser, NextToken, ShiftedLogits
+from unmask.models import attention
+from unmask.models import cache as caches
 from unmask.models.attention import BlockCausal, Causal, Everything, Places, Visibility
 
 every_switch = pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
@@ -61,6 +63,21 @@ def test_rows_at_different_places_are_a_full_pass(switches, size):
         where = feed & torch.tensor([[rng.random() < 0.6 for _ in range(16)] for _ in range(4)])
         close(model(x, None, rule, t, where, cache=cache, feed=feed), full[where])
         done = ahead
+
+
+LONG = [(Everything(), 0), (Causal(), 0), (BlockCausal(8), 0), (Causal(), 16), (BlockCausal(8), 16)]
+
+
+@pytest.mark.parametrize(("rule", "start"), LONG, ids=str)
+@torch.no_grad()
+def test_a_long_prompt_is_a_full_pass(rule, start):
+    """Long enough to be worked off in strips; the second text is shorter, and the first may have begun before."""
+    model, x, lengths = network(layers=1), text(rows=2, length=320), torch.tensor([320, 288])
+    cache, begun = model.cache(2, 320), torch.tensor([start, 0])
+    if start:
+        model(x, None, rule, cache=cache, feed=stretch(x, 0, begun))
+    feed, padding = stretch(x, begun, lengths), ~stretch(x, 0, lengths)
+    close(model(x, None, rule, cache=cache, feed=feed), model(x, Places.of(x, -padding.long()), rule)[feed])
 
 
 @torch.no_grad()
@@ -145,16 +162,15 @@ def test_heads_read_the_right_output(head, size):
 @torch.no_grad()
 def test_no_mask_where_nothing_is_hidden(monkeypatch):
     """A mask costs SDPA its fast kernels: only a block fused with the next one, or unequal rows, need one."""
-    from unmask.models import cache as module
-
     seen = []
 
-    def spy(q, k, v, mask, attend=module.attend_where):
+    def spy(q, k, v, mask, attend=attention.attend_where):
         seen.append((tuple(q.shape[::2]), k.shape[2], mask is not None))
         assert k.untyped_storage().data_ptr() in stored, "attention reads the cache itself, not a copy"
         return attend(q, k, v, mask)
 
-    monkeypatch.setattr(module, "attend_where", spy)
+    for module in (attention, caches):
+        monkeypatch.setattr(module, "attend_where", spy)
     model, x, rule = network(layers=1), text(length=16), BlockCausal(4)
     cache = model.cache(3, 16)
     stored = {layer.keys.untyped_storage().data_ptr() for layer in cache.layers}

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from .strips import STRIP, Strip, attend_by_strips, in_strips
 
+STRIPPED = 2 * STRIP  # queries from which on a processor leaves out what is hidden
+
 
 @dataclass(frozen=True)
 class Places:
@@ -69,6 +71,24 @@ class BlockCausal:
         if q.clean is None or k.clean is None:
             return theirs <= mine
         return torch.where(k.clean, (theirs < mine) | (q.clean & (theirs == mine)), ~q.clean & (theirs == mine))
+
+
+@dataclass(frozen=True)
+class CausalContext(Causal):
+    """Clean text reads left to right; a noisy block sees itself and the clean text before it. So the context's keys are
+    the same whether it is continued by the next token or by a block (joint models).
+
+    size: of the blocks, aligned to absolute positions; None: there is one, behind all clean text.
+    """
+
+    size: int | None = None
+
+    def __call__(self, q: Places, k: Places) -> Tensor | None:
+        if q.clean is None or k.clean is None:
+            return super().__call__(q, k)
+        mine, theirs = (x.position if self.size is None else x.position // self.size for x in (q, k))
+        own = theirs == mine if self.size is not None else torch.ones_like(theirs == mine)
+        return torch.where(k.clean, torch.where(q.clean, k.position <= q.position, theirs < mine), ~q.clean & own)
 
 
 Rule = Everything | Causal | BlockCausal | Callable[[Places, Places], Tensor | None]
@@ -132,7 +152,7 @@ class Visibility:
 
     @property
     def plainly_causal(self) -> bool:
-        return self.same and isinstance(self.rule, Causal) and self.keys.document is None
+        return self.same and isinstance(self.rule, Causal) and self.keys.document is None and self.keys.clean is None
 
     def only(self, index: Tensor) -> Visibility:
         return Visibility(self.rule, self.queries.map(lambda x: x.gather(1, index)), self.keys, same=False)
@@ -166,7 +186,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, see: Visibility) -> Tensor:
     hides = not isinstance(see.rule, Everything) or see.keys.document is not None
     if q.is_cuda and hides and q.shape[2] >= 128:
         return _flex()(q, k, v, block_mask=see.flex, enable_gqa=grouped)
-    if not q.is_cuda and q.shape[2] >= 2 * STRIP and see.strips is not None:
+    return attend_uncompiled(q, k, v, see)
+
+
+def attend_uncompiled(q: Tensor, k: Tensor, v: Tensor, see: Visibility) -> Tensor:
+    """The same for shapes that do not come again."""
+    if not q.is_cuda and q.shape[2] >= STRIPPED and see.strips is not None:
         return attend_by_strips(q, k, v, see.strips)
     return attend_where(q, k, v, see.dense)
 

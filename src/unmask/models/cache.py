@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .attention import Places, Rule, Sight, Visibility, attend_where, block_size
+from .attention import STRIPPED, Places, Rule, Sight, Visibility, attend_uncompiled, attend_where, block_size
 
 
 class Cache:
@@ -37,9 +37,10 @@ class Cache:
     def n_bytes(self) -> int:
         return sum(part.nbytes for layer in self.layers for part in (layer.keys, layer.values))
 
-    def open(self, rule: Rule, position: Tensor, feed: Tensor) -> list[Sight]:
+    def open(self, rule: Rule, position: Tensor, feed: Tensor, clean: Tensor | None = None) -> list[Sight]:
         """Begin a pass: position (B, L) int64 of its tokens, feed (B, L) bool those that go through the network ->
-        what each layer's queries see. The slots count as filled from here on."""
+        what each layer's queries see. The slots count as filled from here on. clean (B, L) bool, where a rule asks:
+        what stands in the slots already counts as clean, so forget a noisy token after its pass."""
         assert not torch.is_grad_enabled(), "a cache keeps no gradients: open it under no_grad or inference_mode"
         assert len(feed) == len(self.filled), f"{len(feed)} rows, a cache of {len(self.filled)}"
         fed = Fed.of(feed, position)
@@ -47,7 +48,11 @@ class Cache:
         self.filled[fed.row, fed.position] = True
         slot = torch.arange(1, self.slots + 1, device=feed.device)
         extents = torch.where(self.filled, slot, 0).amax(1).tolist()
-        queries = Queries(fed.row, fed.position, rule, self.filled, extents)
+        kinds = None
+        if clean is not None:
+            kinds = torch.ones_like(self.filled)
+            kinds[fed.row, fed.position] = clean[feed]
+        queries = Queries(fed.row, fed.position, rule, self.filled, extents, kinds)
         return [Kept(layer, fed, queries) for layer in self.layers]
 
     def only(self, index: Tensor) -> None:
@@ -130,7 +135,7 @@ class Group:
     rows: slice
     queries: slice
     extent: int  # slots they look at: up to the last that is filled
-    seen: Tensor | None  # (rows, 1, queries of a row, extent) bool; None where every slot is seen
+    see: Visibility | None  # None where every slot is seen
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,7 @@ class Queries:
     rule: Rule
     filled: Tensor
     extents: list[int]
+    clean: Tensor | None = None  # (B, S) bool
 
     def only(self, index: Tensor) -> Queries:
         return replace(self, row=self.row[index], position=self.position[index])
@@ -156,7 +162,8 @@ class Queries:
     def _attend(q: Tensor, slots: Slots, group: Group) -> Tensor:
         keys, values = (part[group.rows, :, : group.extent] for part in (slots.keys, slots.values))
         asked = q.unflatten(0, (len(keys), -1)).transpose(1, 2)  # (rows, H, queries of a row, D)
-        mixed = attend_where(asked, keys, values, group.seen)
+        see = group.see
+        mixed = attend_where(asked, keys, values, None) if see is None else attend_uncompiled(asked, keys, values, see)
         return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
 
     @cached_property
@@ -169,17 +176,21 @@ class Queries:
             rows, queries = slice(row, row + span), slice(start, start + size * span)
             if size:
                 extent = max(self.extents[rows])
-                groups.append(Group(rows, queries, extent, self._seen(rows, queries, extent)))
+                groups.append(Group(rows, queries, extent, self._see(rows, queries, extent)))
             row, start = rows.stop, queries.stop
         return groups
 
-    def _seen(self, rows: slice, queries: slice, extent: int) -> Tensor | None:
+    def _see(self, rows: slice, queries: slice, extent: int) -> Visibility | None:
         filled, size = self.filled[rows, :extent], block_size(self.rule)
         position = self.position[queries].view(len(filled), -1)
         full = bool(filled.all())
         if full and size is not None and (int(position.min()) // size + 1) * size >= extent:
             return None  # most steps of block models: nothing stands behind the block that asks
-        keys = Places(torch.arange(extent, device=filled.device).expand(filled.shape), filled.long() - 1)
-        asking = Places(position, None if full else torch.zeros_like(position))
-        seen = Visibility(self.rule, asking, keys, same=False).dense
-        return None if seen is None or bool(seen.all()) else seen
+        clean = None if self.clean is None else self.clean[rows, :extent]
+        keys = Places(torch.arange(extent, device=filled.device).expand(filled.shape), filled.long() - 1, clean)
+        mine = None if clean is None else clean.gather(1, position)
+        asking = Places(position, None if full else torch.zeros_like(position), mine)
+        see = Visibility(self.rule, asking, keys, same=False)
+        if position.shape[1] >= STRIPPED:
+            return see
+        return None if see.dense is None or bool(see.dense.all()) else see
