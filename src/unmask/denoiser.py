@@ -104,6 +104,18 @@ class NextToken(Head):
 
 
 @dataclass(frozen=True)
+class NextTokenOrBlock(NextToken):
+    """Left to right; of tokens in a noisy copy of the text, the output at i speaks of token i and is fed it as it is."""
+
+    def inputs(self, x: Tensor, places: Places) -> Tensor:
+        if places.clean is None:
+            return super().inputs(x, places)
+        begins = torch.ones_like(places.clean)
+        begins[:, 1:] = places.position.diff(dim=1) != 1
+        return torch.where(places.clean, x.roll(1, 1).masked_fill(begins, self.start), x)
+
+
+@dataclass(frozen=True)
 class ShiftedLogits(Head):
     """The output at i - 1 speaks of token i, a document's first of itself: what autoregressive models became."""
 
@@ -181,10 +193,11 @@ class Denoiser(nn.Module):
         return torch.zeros(*t.shape, self.network.embed.weight.shape[1], device=t.device)
 
     def recalled(self, said: Prediction, x: Tensor, t: Tensor) -> Tensor:
-        """The feedback (N, E) for what was said at N positions, given x (N,) or (N, E) and t (N,) there."""
+        """The feedback (N, E) for what was said at N positions, given x (N,) or (N, E) and t (N,) there. What was said
+        is a fact: no gradient goes back through it."""
         echo = self.echo
         assert echo is not None, "this model is not told what it said"
-        return said.map(lambda mu, rows: echo(self.network, mu, x[rows], t[rows]).float())
+        return said.map(lambda mu, rows: echo(self.network, mu.detach(), x[rows], t[rows]).float())
 
     def sought(self, where: Tensor, places: Places) -> Tensor:
         """The outputs (B, L) bool that some position of `where` (B, L) is read from; two positions may share one."""

@@ -81,7 +81,8 @@ class Continuous(Method):
 
     def _estimate(self, network: Transformer, mu: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """What the network is told of its last word: the clean vectors it took for likely."""
-        return self._noise(network).estimate(x, mu, t)
+        embeddings = network.embed.weight.detach()
+        return EmbeddingNoise.over(embeddings, self.schedule, self.radius, self.jitter).estimate(x.detach(), mu, t)
 
     def _noise(self, network: Transformer) -> EmbeddingNoise:
         """With gradients: the embeddings are learnt."""
