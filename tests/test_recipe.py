@@ -70,6 +70,8 @@ def test_every_name_builds_with_its_defaults(table):
         (["train.steps=2", "train.steps.more=1"], ["train.steps.more", "2"]),
         (["model.width=abc"], ["model.width", "abc"]),
         (["method.masks=foo"], ["method.masks", "foo", "counted"]),
+        (["method.masks=counted", "method.schedule=cosine"], ["method.masks", "method.schedule"]),
+        (["method={kind: block, masks: counted, schedule: cosine}"], ["method.masks", "method.schedule"]),
         (["method.short=abc"], ["method.short", "abc"]),
         (["train.optimizer.lr=-1"], ["lr=-1"]),
         (["train.optimizer.lr=abc"], ["train.optimizer.lr", "abc"]),
@@ -105,3 +107,10 @@ def test_numbers_in_scientific_notation_are_numbers():
 
 def test_the_linear_schedule_is_the_default():
     assert Masked().schedule == Linear()
+
+
+def test_a_schedule_of_ones_own_is_followed():
+    assert method_of({"kind": "masked"}).drawn == "counted"
+    assert method_of({"kind": "masked", "schedule": "cosine"}).drawn == "independent"
+    assert method_of({"kind": "masked", "masks": "independent"}).drawn == "independent"
+    assert method_of({"kind": "block", "size": 4, "schedule": "cosine"}).drawn == "independent"

@@ -15,6 +15,8 @@ MOST_BYTES = 8_000_000
 
 def main(run: str) -> None:
     lm = unmask.load(run, device="cpu", dtype="fp32")
+    if not lm.config.get("training", {}).get("finished"):
+        sys.exit(f"{run}: the run has not come to its end; type `unmask train` again to go on with it")
     lm.denoiser.network.to(torch.bfloat16)
     lm.config["name"] = "unmask-stdlib-small"
     target = Path(unmask.__file__).parent / "assets" / "default"

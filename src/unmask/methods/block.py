@@ -23,6 +23,7 @@ class Block(Masked):
     clip: Literal["auto"] | tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.size < 1:
             raise UserError(f"method.size: a block of {self.size} tokens holds nothing; use 1 or more")
         if isinstance(self.clip, tuple) and not 0 <= self.clip[0] <= self.clip[1] <= 1:

@@ -20,6 +20,7 @@ class Dream(Masked):
     nearness: float | None = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.nearness is not None and not 0 < self.nearness <= 1:
             raise UserError(f"method.nearness={self.nearness} is outside (0, 1]; 0.1 is Dream's, null trains the bound")
 

@@ -24,18 +24,30 @@ INPUTS: dict[str, Literal["none", "added", "soft"]] = {"none": "none", "beliefs"
 
 @dataclass(frozen=True)
 class Masked(Method):
-    """shifted: the output at i - 1 speaks of token i, as in what autoregressive models were tuned to (Dream).
+    """schedule: how tokens fade. masks: counted ones train every schedule alike, with less variance; so they are the
+    default for the linear schedule alone, and any other is followed, token by token (independent).
+
+    shifted: the output at i - 1 speaks of token i, as in what autoregressive models were tuned to (Dream).
 
     feedback: what the network is told of its last word on a token that is still open. beliefs: the mean embedding under
     it (self-conditioning); soft: in place of the mask, a learnt share of the way there (soft masks).
     """
 
     schedule: Schedule = Linear()
-    masks: Literal["independent", "counted"] = "counted"
+    masks: Literal["independent", "counted"] | None = None
     per: Literal["token", "answer"] = "answer"
     short: float = 0.0
     shifted: bool = False
     feedback: Literal["none", "beliefs", "soft"] = "none"
+
+    def __post_init__(self) -> None:
+        if self.masks == "counted" and self.schedule != Linear():
+            raise UserError("method.masks=counted: trains every method.schedule alike, so it does nothing; drop one")
+
+    @property
+    def drawn(self) -> Literal["independent", "counted"]:
+        """How masks are drawn in training."""
+        return self.masks or ("counted" if self.schedule == Linear() else "independent")
 
     def shape(self, config: ModelConfig) -> ModelConfig:
         return config.model_copy(update={"feedback": INPUTS[self.feedback]})
@@ -59,10 +71,10 @@ class Masked(Method):
         )
 
     def objective(self, symbols: Symbols) -> Objective:
-        return self._trained(MaskedBound(self.process(symbols), self.layout, masks=self.masks, short=self.short))
+        return self._trained(MaskedBound(self.process(symbols), self.layout, masks=self.drawn, short=self.short))
 
     def tuning(self, symbols: Symbols) -> Objective:
-        return self._trained(MaskedBound(self.process(symbols), self.layout, masks=self.masks, per=self.per))
+        return self._trained(MaskedBound(self.process(symbols), self.layout, masks=self.drawn, per=self.per))
 
     def _trained(self, bound: MaskedBound) -> Objective:
         """What training minimises, if not the bound itself."""

@@ -21,6 +21,7 @@ class MaskedLM(Masked):
     ratio: float = 0.15
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.ratio <= 1:
             raise UserError(f"method.ratio={self.ratio} is outside (0, 1]; BERT masks 0.15")
 
