@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .models.attention import BlockCausal, Everything, Places, Rule
+from .models.attention import BlockCausal, CausalContext, Everything, Places, Rule
 
 EARLIEST = 1e-3  # times are drawn in [EARLIEST, 1]: at 0 nothing is masked and 1/t has no value
 GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 are spread as evenly as can be, however many they are
@@ -68,6 +68,43 @@ class Blocks:
     @property
     def rule(self) -> Rule:
         return BlockCausal(self.size)
+
+
+@dataclass(frozen=True)
+class BlocksAfterText(Blocks):
+    """Blocks that continue a text which reads left to right: the clean copy is fed a start token and then the text
+    (`denoiser.NextTokenOrBlock`), so that its outputs speak of the next token; a noisy token's speak of itself.
+
+    Token i stands at position i + 1, behind the start, clean or noisy. Blocks may begin anywhere: `offset` (B, 1) < size
+    moves all positions of a row, and so where its blocks begin, which a network that reads distances does not see.
+    Default: the first block begins with the text; a first block that is shorter does not see the start token.
+    """
+
+    offset: Tensor | None = None
+
+    def numbers(self, places: Places) -> Tensor:
+        return super().numbers(Places(places.position + self._first, places.document))
+
+    def view(self, clean: Tensor, noisy: Tensor, t: Tensor, places: Places, where: Tensor) -> View:
+        nothing = torch.zeros_like(t)
+        standing = places.position + self._first
+        doubled = Places(
+            torch.cat([standing, standing - 1], 1),
+            None if places.document is None else places.document.repeat(1, 2),
+            torch.cat([nothing.bool(), ~nothing.bool()], 1),
+        )
+        return View(
+            torch.cat([noisy, clean], 1), torch.cat([t, nothing], 1), doubled, torch.cat([where, nothing.bool()], 1)
+        )
+
+    @property
+    def _first(self) -> Tensor | int:
+        """Where a text's first token stands."""
+        return self.size if self.offset is None else self.offset + 1
+
+    @property
+    def rule(self) -> Rule:
+        return CausalContext(self.size)
 
 
 @dataclass(frozen=True)

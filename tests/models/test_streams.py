@@ -4,10 +4,10 @@ import pytest
 import torch
 from small import SWITCHES, network, text
 
-from unmask.denoiser import Denoiser
-from unmask.layout import Blocks, Whole
+from unmask.denoiser import Denoiser, NextTokenOrBlock
+from unmask.layout import Blocks, BlocksAfterText, Whole
 from unmask.models import attention, strips
-from unmask.models.attention import BlockCausal, Causal, Everything, Places, Visibility
+from unmask.models.attention import BlockCausal, Causal, CausalContext, Everything, Places, Visibility
 
 MASK = 36
 DOCUMENTS = torch.tensor([[0] * 7 + [1] * 5 + [2] * 2, [0] * 3 + [1] * 9 + [-1] * 2])
@@ -131,3 +131,46 @@ def test_strips_leave_out_what_nobody_sees():
 def doubled_places(places):
     nothing = torch.zeros(places.position.shape)
     return Blocks(16).view(nothing, nothing, nothing, places, nothing > 0).places
+
+
+@pytest.mark.parametrize("offset", [None, 0, 2])
+@torch.no_grad()
+def test_a_joint_model_reads_one_context_in_both_ways(offset):
+    """From one doubled pass: the next tokens are those of the autoregressive pass; each block is that of a pass over
+    the text before it, read left to right, and the block, wherever blocks begin."""
+    size, clean, head = 4, text(2, 14), NextTokenOrBlock(3)
+    joint = Denoiser(network(), mask_id=MASK, rule=CausalContext(size), head=head)
+    noisy, masked = noised(clean)
+    layout = BlocksAfterText(size, None if offset is None else torch.full((2, 1), offset))
+    view = layout.view(clean, noisy, masked.float(), Places.of(clean), masked)
+    said = joint(view.x, view.t, places=view.places).mu().view(2, 28, -1)
+    torch.testing.assert_close(said[:, 14:].flatten(0, 1), joint(clean).mu(), rtol=1e-5, atol=1e-5)
+    plain = Denoiser(network(), mask_id=MASK, rule=CausalContext())
+    numbers = layout.numbers(Places.of(clean))[0]
+    for block in numbers.unique():
+        here = (numbers == block).nonzero()[:, 0]
+        start = torch.full((2, 1), 3) if offset is None or block > 0 else clean[:, :0]  # a block begun before its text
+        before = torch.cat([start, clean[:, : here[0]]], 1)
+        x, is_clean = (
+            torch.cat([before, noisy[:, here]], 1),
+            torch.arange(before.shape[1] + len(here)) < before.shape[1],
+        )
+        places = Places(torch.arange(x.shape[1]).expand(x.shape), None, is_clean.expand(x.shape))
+        alone = plain(x, places=places, where=~places.clean).mu().view(2, len(here), -1)
+        torch.testing.assert_close(said[:, here], alone, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_joint_models_context_may_be_kept():
+    """The text from a cache, then a block in the same pass as the last token of the text."""
+    clean = text(2, 9)
+    denoiser = Denoiser(network(), mask_id=MASK, rule=CausalContext())
+    x = torch.cat([clean, torch.full((2, 4), MASK)], 1)
+    places = Places(torch.arange(13).expand(2, 13), None, (torch.arange(13) < 9).expand(2, 13))
+    expected = denoiser(x, places=places).mu().view(2, 13, -1)
+    cache = denoiser.network.cache(2, 16)
+    feed = torch.zeros(2, 13, dtype=torch.bool)
+    feed[0, :8], feed[1, :6] = True, True
+    denoiser(x, places=places, where=feed, cache=cache, feed=feed)
+    rest = denoiser(x, places=places, where=~feed, cache=cache, feed=~feed).mu()
+    torch.testing.assert_close(rest, expected[~feed], rtol=1e-5, atol=1e-5)

@@ -19,6 +19,8 @@ from unmask.training.progress import read_metrics
         ({"kind": "block", "size": 4}, 5.2),
         ({"kind": "block", "size": 1, "masks": "independent"}, 5.2),
         ({"kind": "dream"}, 5.2),
+        ({"kind": "joint", "size": 4}, 4.7),
+        ({"kind": "joint", "size": 4, "measure": "blocks"}, 5.2),
         ({"kind": "masked_lm", "ratio": 0.5}, 5.4),
     ],
 )

@@ -245,7 +245,7 @@ class Transformer(nn.Module):
             feed = torch.ones_like(places.position, dtype=torch.bool) if feed is None else feed
             where = feed if where is None else where
             assert not bool((where & ~feed).any()), "a position is wanted that is not fed"
-            sights = cache.open(rule, places.position, feed)
+            sights = cache.open(rule, places.position, feed, places.clean)
             feedback = None if feedback is None else feedback[feed][None]
             tokens, where, places = tokens[feed][None], where[feed][None], Places(places.position[feed][None])
             t = None if t is None else t.expand(feed.shape)[feed][None]
