@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from .models.feedback import Soft
@@ -14,6 +13,8 @@ from .models.transformer import Transformer
 
 # mu (N, V) said at N positions, the noisy x (N,) or (N, E) and times t (N,) there -> vectors (N, E)
 Echo = Callable[[Transformer, Tensor, Tensor, Tensor], Tensor]
+
+LEAST = -100.0  # a log-probability below is taken for it where it is multiplied by the probability
 
 
 def believed(network: Transformer, mu: Tensor, x: Tensor, t: Tensor) -> Tensor:
@@ -33,5 +34,6 @@ class SoftMask:
         table = network.embed.weight
         best, tokens = mu.topk(min(self.top, mu.shape[-1]))
         mean = (best.softmax(-1)[..., None] * table[tokens]).sum(-2)
-        share = network.feedback.share(torch.special.entr(mu.exp()).sum(-1))[..., None]
+        entropy = -(mu.exp() * mu.clamp(min=LEAST)).sum(-1)  # entr has no gradient where a probability is zero
+        share = network.feedback.share(entropy)[..., None]
         return share * (mean - table[self.mask_id]) * network.config.embed_scale
