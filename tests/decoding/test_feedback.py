@@ -5,6 +5,7 @@ import torch
 
 from conftest import MASK, VOCAB, network
 from unmask.decoding.canvas import Row
+from unmask.decoding.guide import Guide
 from unmask.decoding.sampler import decode
 from unmask.decoding.settings import Decoding
 from unmask.errors import UserError
@@ -114,3 +115,23 @@ def test_ddim_is_not_random():
     assert written(METHODS["continuous"], row, rule="ddim", steps=5) == written(
         METHODS["continuous"], row, rule={"kind": "ddpm", "eta": 0.0}, steps=5, temperature=0.0
     )
+
+
+def test_a_guide_pulls_each_row_by_itself_and_only_what_is_open():
+    """Wanting vectors to lie along token 7 writes token 7, where nothing is given, whatever the rows around."""
+    denoiser, process = model(METHODS["continuous"])
+
+    def along(x, t, real):
+        return ((x @ process.table[7]) * real).sum(1)
+
+    def texts(rows, strength):
+        settings = Decoding(rule="ddpm", steps=6, guide=Guide(along, strength))
+        return [text.canvas for text in decode(denoiser, process, rows, settings)]
+
+    together = texts(ROWS, 0.5)
+    assert together == [texts([row], 0.5)[0] for row in ROWS]
+    pulled, free = (sum(text.count(7) for text in texts(ROWS, strength)) for strength in (5.0, 0.0))
+    assert pulled == sum(row.n_open for row in ROWS) > free + 10
+    assert texts(ROWS, 5.0)[0][0] == 1
+    with pytest.raises(UserError, match="guide"):
+        Decoding(rule="confidence", guide=Guide(along))

@@ -160,7 +160,8 @@ class Canvas:
     @property
     def tick(self) -> Tick:
         steps = self.plan.gather(1, self.now[:, None])[:, 0]
-        return Tick(self.x, self.t, self.position, self.active, self.left, steps, self.taken, self.seed, self.memory)
+        now = (self.left, steps, self.taken, self.seed, self.memory, self.padded)
+        return Tick(self.x, self.t, self.position, self.active, *now)
 
     def only(self, index: Tensor) -> Canvas:
         """The rows at index, as narrow as they allow."""

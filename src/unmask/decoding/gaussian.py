@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..noise.embeddings import EmbeddingNoise
 from ..noise.process import Process
+from .guide import Guide
 from .propose import Proposal
 from .steppers import Move, Stepper, Tick, put
 
@@ -20,12 +21,13 @@ class Gaussian(Stepper):
 
     eta: 1 is DDPM, each step a draw from the posterior; 0 is DDIM, which adds no noise (arXiv 2010.02502). clamp: the
     estimate is the embedding of the token drawn from the beliefs, not their mean: Diffusion-LM's clamping trick, with
-    temperature 0 the likeliest token.
+    temperature 0 the likeliest token. guide: what pulls at the vectors between steps.
     """
 
     proposal: Proposal
     eta: float = 1.0
     clamp: bool = False
+    guide: Guide | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
@@ -45,10 +47,10 @@ class Gaussian(Stepper):
         ends = s == 0
         moved = process.write(process.move(x, clean, t, s, noise, self.eta), tokens, ends)
         sure = tick.spread(logp.gather(-1, tokens[:, None]).squeeze(-1).exp(), asked)
-        settled = tick.spread(ends, asked)
-        return Move(
-            put(tick.x, asked, moved), tick.t.masked_scatter(asked, s), settled, sure, torch.ones_like(tick.left)
-        )
+        x, t = put(tick.x, asked, moved), tick.t.masked_scatter(asked, s)
+        if self.guide is not None:
+            x = self.guide.pull(x, t, tick.real, process.noise_power(t))
+        return Move(x, t, tick.spread(ends, asked), sure, torch.ones_like(tick.left))
 
 
 @dataclass(frozen=True)

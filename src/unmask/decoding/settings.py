@@ -22,6 +22,7 @@ from ..models.attention import Places, block_size
 from .ancestral import Ancestral, Capped, FirstHitting, Looped, Psi, Rescaled, Unsure
 from .context import CACHES, Policy
 from .gaussian import DDIM, Gaussian
+from .guide import Guide
 from .presets import PRESETS
 from .propose import Proposal
 from .quotas import QUOTAS, Quota
@@ -63,7 +64,7 @@ class Decoding:
 
     cache: what the network is not fed again, one of `context.CACHES`; default exact for a model that never looks ahead,
     none for others, where all but none are approximate. guidance: how much more than it does by itself the given text
-    counts (classifier-free; twice the work).
+    counts (classifier-free; twice the work). guide: a classifier that pulls at the vectors of a continuous model.
     """
 
     steps: int | None = None
@@ -83,6 +84,7 @@ class Decoding:
     suppress_eos: bool | None = None
     cache: str | Spec | None = None
     guidance: float = 0.0
+    guide: Guide | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "block", "block_steps", "top_k"):
@@ -130,7 +132,7 @@ class Decoding:
         """The settings as a stepper; `for_model` must have chosen the rule."""
         proposal, quota, reviser = Proposal(self.temperature, self.top_p, self.top_k), self._quota(), self._reviser()
         timeless = denoiser.network.time is None and denoiser.echo is None
-        found = self._rule(proposal=proposal, quota=quota, timeless=timeless)
+        found = self._rule(proposal=proposal, quota=quota, timeless=timeless, guide=self.guide)
         if isinstance(found, Stepper):
             return found
         if reviser is not None:
@@ -157,8 +159,10 @@ class Decoding:
 
     def _check_rule(self) -> None:
         """Names and options now, not after the model is loaded."""
-        self._rule(proposal=Proposal(), quota=self._quota(), timeless=True)
+        self._rule(proposal=Proposal(), quota=self._quota(), timeless=True, guide=self.guide)
         maker = maker_of(RULES, self.kind, "rule", imports=True, functions=True)
+        if self.guide is not None and not (is_dataclass(maker) and any(f.name == "guide" for f in fields(maker))):
+            raise UserError(f"guide: it pulls at vectors, which the {self.kind} rule has none of; use ddpm or ddim")
         if not (isinstance(maker, type) and issubclass(maker, Stepper)):
             return
         counts = is_dataclass(maker) and any(f.name == "quota" for f in fields(maker))

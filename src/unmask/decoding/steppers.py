@@ -37,6 +37,12 @@ class Tick:
     taken: Tensor
     seed: Tensor
     memory: Memory = field(default_factory=dict)
+    padded: Tensor | None = None
+
+    @property
+    def real(self) -> Tensor:
+        """(B, W) bool: not padding."""
+        return torch.ones_like(self.open) if self.padded is None else ~self.padded
 
     def draws(self, ahead: Tensor | int = 0, stage: int = 0) -> FromCounters:
         """The row's own random numbers of the step so far ahead; other ones for each stage of a step."""
