@@ -20,6 +20,7 @@ from .methods.block import Block
 from .methods.continuous import Continuous
 from .methods.dream import Dream
 from .methods.hybrid import Hybrid
+from .methods.joint import Joint
 from .methods.masked import Masked
 from .methods.masked_lm import MaskedLM
 from .methods.method import Method
@@ -36,6 +37,7 @@ METHODS: dict[str, type] = {
     "autoregressive": Autoregressive,
     "block": Block,
     "dream": Dream,
+    "joint": Joint,
     "masked_lm": MaskedLM,
     "continuous": Continuous,
     "uniform": Uniform,
