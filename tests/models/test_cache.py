@@ -137,6 +137,14 @@ def test_places_are_absolute():
     close(model(x[:, 8:], rest, rule, cache=cache), model(x, None, rule)[:, 8:].flatten(0, 1))
 
 
+@torch.no_grad()
+def test_padding_is_not_fed():
+    model, x, document = network(), text(), torch.tensor([[0] * 12, [0] * 7 + [-1] * 5, [0] * 3 + [-1] * 9])
+    cache, places = model.cache(3, 12), Places.of(x, document)
+    close(model(x, places, Causal(), cache=cache), model(x, places, Causal())[places.real])
+    assert torch.equal(cache.filled, places.real)
+
+
 HEADS = {"own": CleanLogits(), "next": NextToken(0), "shifted": ShiftedLogits()}
 
 

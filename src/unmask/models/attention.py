@@ -35,6 +35,11 @@ class Places:
         position = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[:2])
         return cls(position, document)
 
+    @property
+    def real(self) -> Tensor:
+        """(B, L) bool: no padding."""
+        return torch.ones_like(self.position, dtype=torch.bool) if self.document is None else self.document >= 0
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Places:
         document = None if self.document is None else change(self.document)
         return Places(change(self.position), document, None if self.clean is None else change(self.clean))

@@ -234,15 +234,15 @@ class Transformer(nn.Module):
         its last word, if it has an input for that; t (B, L) noise levels for a time-conditioned model, where (B, L)
         bool: the positions that are wanted -> (B, L, D), or (N, D) in row order.
 
-        With a cache only the positions feed (B, L) bool (all if None) go through the network; they see each other and
-        what the cache holds of the same row, which is one text: documents are not told apart -> (N, D) at where, or of
-        all that is fed.
+        With a cache only the positions feed (B, L) bool (all but padding if None) go through the network; they see each
+        other and what the cache holds of the same row, which is one text: documents are not told apart -> (N, D) at
+        where, or of all that is fed.
         """
         places = Places.of(tokens) if places is None else places
         t = self.told(t)
         sights: Sequence[Sight] = [Visibility(rule, places, places)] * len(self.blocks)
         if cache is not None:
-            feed = torch.ones_like(places.position, dtype=torch.bool) if feed is None else feed
+            feed = places.real if feed is None else feed
             where = feed if where is None else where
             assert not bool((where & ~feed).any()), "a position is wanted that is not fed"
             sights = cache.open(rule, places.position, feed, places.clean)
