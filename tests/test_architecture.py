@@ -28,6 +28,7 @@ MUST_NOT_KNOW = {
 # where the rooms are put together; no room imports these
 ASSEMBLY = {
     "base",
+    "convert",
     "claim",
     "corpus",
     "task",
@@ -43,6 +44,7 @@ ASSEMBLY = {
 }
 NOBODY_BUT = {
     "base": ASSEMBLY,
+    "convert": {"cli"},
     "claim": ASSEMBLY,
     "corpus": ASSEMBLY | {"cli"},
     "task": ASSEMBLY,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .data.tokenizer import Tokenizer, load_tokenizer
 from .errors import UserError
 from .methods.method import Method
-from .models.checkpoint import facts_of, load_model, read_config, resolve
+from .models.checkpoint import as_published, facts_of, load_model, read_config, resolve
 from .models.config import ModelConfig
 from .models.transformer import Transformer
 from .recipe import Recipe, TokenizerRecipe, method_of
@@ -70,12 +70,13 @@ def open_base(recipe: Recipe) -> tuple[Transformer, Tokenizer]:
 
 
 def tokenizer_of(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer in a model's folder, or the one that its published family uses; with the mask that it knows."""
+    """The tokenizer in a model's folder, or the one that its published family borrows; with the mask that it knows."""
     facts = facts_of(config)
-    if facts is None:
-        return load_tokenizer(folder)
-    elsewhere = facts.tokenizer is not None and not has_tokenizer(folder)
-    return load_tokenizer(str(facts.tokenizer) if elsewhere else folder, facts.mask_id)
+    if has_tokenizer(folder):
+        return load_tokenizer(folder, facts.mask_id if facts is not None and as_published(config) else None)
+    if facts is None or facts.tokenizer is None:
+        raise UserError(f"{folder}: has no tokenizer; put the tokenizer files of the model there")
+    return load_tokenizer(facts.tokenizer, facts.mask_id)
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -224,6 +224,25 @@ def info(
 
 
 @app.command()
+def convert(
+    model: Annotated[str, typer.Argument(metavar="SRC", help="A folder, or owner/name on the Hugging Face hub.")],
+    out: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write.")],
+    to: Annotated[str | None, typer.Option(help="A family's own layout: llama, qwen3, gpt2, llada, dream, ...")] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a published checkpoint into a folder of ours, or with --to write a model under a family's own names.
+
+    An autoregressive model (Llama, Qwen, GPT-2) gets room for a mask, so that `unmask tune base=DST method.kind=masked`
+    makes a diffusion model of it. A model that came from a family goes back to it bit for bit.
+    """
+    from .convert import convert as run
+
+    found = run(model, out, to)
+    tail = "" if found["tokenizer"] else "; there was no tokenizer to take along"
+    _say(found, as_json, lambda: f"{out}: {found['from']} as {found['to']}, {found['parameters']:,} parameters{tail}")
+
+
+@app.command()
 def compare(
     words: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", show_default=False)] = None,
     data: Annotated[str | None, typer.Option(help="Text to learn: a file, folder, glob, JSON lines, hf:NAME.")] = None,

@@ -22,7 +22,7 @@ from .errors import UserError
 from .evaluation.likelihood import Score, score_batches
 from .evaluation.subject import Subject
 from .methods.method import Method
-from .models.checkpoint import facts_of, load_model, save_model
+from .models.checkpoint import as_published, load_model, save_model
 from .noise.process import Process
 from .recipe import method_of
 from .request import Fill, Generate, gaps
@@ -55,7 +55,7 @@ class LanguageModel:
         network, self.config = load_model(folder, dtype=pick_dtype(dtype, self.device), device=self.device)
         self.name = self.config.get("name", folder.parent.name if folder.name == "model" else folder.name)
         self.tokenizer: Tokenizer = tokenizer_of(folder, self.config)
-        if facts_of(self.config) is not None and self.config["method"]["kind"] == "autoregressive":
+        if as_published(self.config) and self.config["method"]["kind"] == "autoregressive":
             network = grow(network, len(self.tokenizer))  # it has not met a mask
         if len(self.tokenizer) > network.config.vocab:
             raise UserError(

@@ -20,8 +20,8 @@ from .errors import UserError
 from .methods.method import Symbols, level_of
 from .methods.noisy import Noisy
 from .models.attention import Causal, Places, Rule
-from .models.checkpoint import facts_of, load_model
-from .models.families import Facts, Raw, family_named
+from .models.checkpoint import as_published, facts_of, load_model
+from .models.families import Facts
 from .models.transformer import Transformer
 from .noise.process import Process
 from .recipe import method_of
@@ -179,13 +179,11 @@ def load_denoiser(
     wanted = pick_dtype(dtype, place) if isinstance(dtype, str) else dtype
     network, config = load_model(folder, dtype=wanted, device=place)
     origin, facts = config.get("published"), facts_of(config)
-    if facts is None and has_tokenizer(folder):
+    if has_tokenizer(folder) and not as_published(config):
         return _own(folder, network, config)
-    if origin is None:
+    if origin is None or facts is None:
         raise UserError(f"{folder}: has no tokenizer, which says what the model's mask is; save it with the model")
-    if facts is None:  # published, converted, and no tokenizer came along
-        kept = family_named(origin["family"]).facts(Raw(origin["config"]))
-        facts = replace(kept, method=config["method"])
+    facts = replace(facts, method=config["method"])
     return _of_family(network, origin, facts, mask_id)
 
 

@@ -34,6 +34,7 @@ from .families.transfer import assign, read_into, write_from
 from .transformer import Transformer
 
 __all__ = [
+    "as_published",
     "atomic_folder",
     "export_model",
     "facts_of",
@@ -156,11 +157,15 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def facts_of(config: Mapping[str, Any]) -> Facts | None:
-    """What its family knows of a published folder, given what `read_config` made of it; None for one of ours."""
-    if "architectures" in config:
-        return None
-    origin = config["published"]
-    return family_named(origin["family"]).facts(Raw(origin["config"]))
+    """What its family knows of a model that was published, given its config as `load_model` or `read_config` gave it.
+    None for one that is ours from the beginning."""
+    origin = config.get("published")
+    return None if origin is None else family_named(origin["family"]).facts(Raw(origin["config"]))
+
+
+def as_published(config: Mapping[str, Any]) -> bool:
+    """Whether the folder is in the layout of its family, not in ours."""
+    return "architectures" not in config
 
 
 def _is_ours(config: Mapping[str, Any]) -> bool:
