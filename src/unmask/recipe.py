@@ -28,7 +28,7 @@ from .methods.sedd import Sedd
 from .methods.structured import Structured
 from .methods.uniform import Uniform
 from .models.config import ModelConfig
-from .noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Sqrt
+from .noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Sine, Sqrt
 from .training.optim import AdamWPlan, MuonPlan, Plan
 from .training.options import BUDGETS, TrainOptions
 
@@ -48,6 +48,7 @@ METHODS: dict[str, type] = {
 SCHEDULES: dict[str, type] = {
     "linear": Linear,
     "cosine": Cosine,
+    "sine": Sine,
     "polynomial": Polynomial,
     "log_linear": LogLinear,
     "geometric": Geometric,

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unmask.noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Sqrt
+from unmask.noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Sine, Sqrt
 
-SCHEDULES = [Linear(), Cosine(), Cosine(2.0), Polynomial(), Polynomial(0.5), LogLinear(), Geometric(), Sqrt()]
+SCHEDULES = [Linear(), Cosine(), Cosine(2.0), Sine(), Polynomial(), Polynomial(0.5), LogLinear(), Geometric(), Sqrt()]
 ENDS = {LogLinear: (1.0, 1e-3), Geometric: (0.99900, 2.061e-9), Sqrt: (0.99, 0.0)}  # where not (1, 0)
 every = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 few = settings(max_examples=60, deadline=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -121,6 +121,15 @@ class Enumerated:
             t = first + (1 - first) * point**3
             total += weight * (1 - first) * 3 * point**2 * self.integrand(float(t), cost, knows)
         return total
+
+
+def fitting(toy: Toy, known: Sequence[int | None]) -> Tensor:
+    """p of all texts given the known tokens, (texts,)."""
+    law = toy.joint.clone()
+    for i, token in enumerate(known):
+        if token is not None:
+            law[toy.texts[:, i] != token] = 0
+    return law / law.sum()
 
 
 def drawn(process: TokenNoise, toy: Toy, settings: Decoding, known: list[int | None], draws: int) -> Tensor:

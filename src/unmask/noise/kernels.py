@@ -17,9 +17,7 @@ from torch import Tensor
 from ..errors import UserError
 from .draws import Draws, categorical
 from .schedule import Schedule
-from .tokens import LEAST_SCORE, SMALLEST, TokenNoise
-
-MOST_JUMPS = 40.0  # sigma goes no further where the schedule would: exp(-40) of the tokens have not jumped once by then
+from .tokens import LEAST_SCORE, LEAST_SHARE, TokenNoise
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,9 @@ class KernelNoise(TokenNoise):
     pi is what becomes of evenly drawn symbols at t = 1, and what generation begins with.
     """
 
-    classes: Tensor
-    within: Tensor
-    moves: Tensor
+    classes: Tensor = field(repr=False)
+    within: Tensor = field(repr=False)
+    moves: Tensor = field(repr=False)
     rate: float = 1.0
     _tables: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
@@ -111,12 +109,11 @@ class KernelNoise(TokenNoise):
         return (-sigma).exp().to(like.dtype), (kernel, which)
 
     def _jumps(self, t: Tensor) -> Tensor:
-        """The expected number of jumps by t, float64."""
-        alpha = self.schedule.alpha(t.double())
-        return (-self.rate * alpha.clamp(min=SMALLEST).log()).clamp(max=MOST_JUMPS)
+        """sigma, the expected number of jumps by t, float64."""
+        return -self.rate * self.schedule.alpha(t.double()).clamp(min=LEAST_SHARE).log()
 
     def _powers(self, like: Tensor) -> Tensor:
-        """R, R^2, ... (K, C, C), as many as MOST_JUMPS expected jumps may need."""
+        """R, R^2, ... (K, C, C), as many as the jumps by t = 1 may be."""
         key = like.device, like.dtype
         if key not in self._tables:
             most = float(self._jumps(torch.ones(())))

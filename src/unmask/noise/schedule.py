@@ -60,6 +60,20 @@ class Cosine:
 
 
 @dataclass(frozen=True)
+class Sine:
+    """alpha = 1 - sin(pi t / 2): fast at first, slow at the end. Duo calls it cosine."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - torch.sin(t * (math.pi / 2))
+
+    def slope(self, t: Tensor) -> Tensor:
+        return -(math.pi / 2) * torch.cos(t * (math.pi / 2))
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return torch.asin(1 - alpha) * (2 / math.pi)
+
+
+@dataclass(frozen=True)
 class Polynomial:
     """alpha = 1 - t ** power: power 2 keeps text clean for longer, 0.5 fades it early."""
 

@@ -7,7 +7,7 @@ pi on [MASK] is masked diffusion (LLaDA, MDLM), pi uniform is uniform diffusion 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,7 @@ def resting(vocab: int, barred: Sequence[int], mask_id: int | None = None, unifo
 class TokenNoise:
     """Tokens fade towards a resting distribution pi (V,)."""
 
-    pi: Tensor
+    pi: Tensor = field(repr=False)
     schedule: Schedule
 
     @property
