@@ -75,8 +75,8 @@ class BlocksAfterText(Blocks):
     """Blocks that continue a text which reads left to right: the clean copy is fed a start token and then the text
     (`denoiser.NextTokenOrBlock`), so that its outputs speak of the next token; a noisy token's speak of itself.
 
-    Token i stands at position i + 1, behind the start, clean or noisy. Blocks may begin anywhere: `offset` (B, 1) < size
-    moves all positions of a row, and so where its blocks begin, which a network that reads distances does not see.
+    Token i stands at position i + 1, behind the start, clean or noisy. Blocks may begin anywhere: `offset` (B, 1), less
+    than size, moves a row's positions and so where its blocks begin; a network that reads distances does not see it.
     Default: the first block begins with the text; a first block that is shorter does not see the start token.
     """
 

@@ -1,0 +1,118 @@
+"""Self-speculation writes what the model writes left to right: token for token, and above temperature 0 by its law."""
+
+import itertools
+
+import pytest
+import torch
+
+from conftest import MASK, VOCAB, network
+from unmask.decoding.canvas import Row
+from unmask.decoding.propose import Proposal
+from unmask.decoding.sampler import decode
+from unmask.decoding.settings import Decoding
+from unmask.decoding.speculate import Speculation
+from unmask.denoiser import Denoiser, NextTokenOrBlock
+from unmask.errors import UserError
+from unmask.models.attention import CausalContext
+from unmask.models.transformer import Transformer
+from unmask.noise.tokens import Masking
+
+EOS = 3
+
+
+def joint(seed=5, size=6):
+    return Denoiser(network(seed), mask_id=MASK, rule=CausalContext(size), head=NextTokenOrBlock(0))
+
+
+def left_to_right(denoiser, prompts, new, eos_id=None):
+    rows = [Row.after(prompt, n) for prompt, n in zip(prompts, new)]
+    return [d.tokens for d in decode(denoiser, Masking.over(VOCAB, MASK), rows, Decoding(eos_id=eos_id))]
+
+
+def cases(n, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(0, 9, (n,), generator=rng).tolist()
+    prompts = [torch.randint(0, MASK, (length,), generator=rng).tolist() for length in lengths]
+    return prompts, [int(x) for x in torch.randint(1, 26, (n,), generator=rng)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 6, 11])
+def test_token_for_token_the_left_to_right_text(size):
+    """200 prompts of unequal lengths in batches of unequal rows: no token differs."""
+    denoiser, (prompts, new) = joint(), cases(200)
+    said = []
+    for start in range(0, 200, 40):
+        part = slice(start, start + 40)
+        said += Speculation(denoiser, size=size).write(prompts[part], new[part])
+    assert [one.tokens for one in said] == left_to_right(denoiser, prompts, new)
+    assert any(sum(one.accepted) for one in said) or size == 1
+    for one, n in zip(said, new):
+        assert len(one.tokens) == n
+        assert n <= sum(one.accepted) + 2 * len(one.accepted) <= n + 1  # the last cycle may have no token to add
+        assert all(0 <= a <= d < size for a, d in zip(one.accepted, one.drafted))
+
+
+def test_a_text_ends_where_it_would():
+    denoiser, (prompts, new) = joint(), cases(60, seed=1)
+    said = Speculation(denoiser, eos_id=EOS).write(prompts, new)
+    expected = left_to_right(denoiser, prompts, new, EOS)
+    assert [[token for token in one.tokens if token != EOS] for one in said] == expected
+    assert any(one.tokens[-1] == EOS for one in said)
+
+
+def test_a_row_does_not_depend_on_its_batch():
+    denoiser, (prompts, new) = joint(), cases(12, seed=2)
+    speculation = Speculation(denoiser, Proposal(1.0))
+    together = speculation.write(prompts, new, list(range(12)))
+    for i, one in enumerate(together):
+        assert speculation.write([prompts[i]], [new[i]], [i])[0].tokens == one.tokens
+
+
+def agreeable(size):
+    """Random weights whose two readings agree often but not always: three symbols, and a mask that is one of them."""
+    denoiser = joint(7, size)
+    with torch.no_grad():
+        head = denoiser.network.head.weight
+        head[3:] = 0
+        head[:3] *= 0.4
+    return Denoiser(denoiser.network, mask_id=MASK, rule=denoiser.rule, head=denoiser.head, unused=range(3, MASK))
+
+
+@pytest.mark.parametrize(("size", "temperature"), [(2, 1.0), (4, 1.0), (3, 0.7)])
+def test_the_law_is_the_left_to_right_law(size, temperature):
+    """Chi-square of 3000 texts of four tokens against the probabilities that the model itself gives them."""
+    denoiser, n, length = agreeable(size), 3000, 4
+    texts = torch.tensor(list(itertools.product(range(3), repeat=length)))
+    with torch.no_grad():
+        logp = (denoiser(texts).logits() / temperature).log_softmax(-1).view(*texts.shape, -1)
+    expected = n * logp.gather(-1, texts[..., None])[..., 0].sum(1).exp()
+    speculation = Speculation(denoiser, Proposal(temperature))
+    said = speculation.write([[]] * n, [length] * n, list(range(n)))
+    code = (torch.tensor([one.tokens for one in said]) * 3 ** torch.arange(length - 1, -1, -1)).sum(1)
+    seen = code.bincount(minlength=len(texts))
+    rare = expected < 5
+    seen, expected = (torch.cat([x[~rare].double(), x[rare].sum()[None].double()]) for x in (seen, expected))
+    chi2, freedom = ((seen - expected) ** 2 / expected.clamp(min=1e-9)).sum(), len(seen) - 1
+    assert float(expected.sum()) == pytest.approx(n, rel=1e-5)
+    assert chi2 < freedom + 4.5 * (2 * freedom) ** 0.5
+    rate = sum(sum(one.accepted) for one in said) / max(1, sum(sum(one.drafted) for one in said))
+    assert 0.1 < rate < 0.99  # both verdicts were tested
+
+
+def test_a_draft_that_agrees_halves_the_passes_and_more():
+    """Where masks say what the text does, whole blocks stay: size + 1 tokens a cycle of two passes."""
+    denoiser = joint()
+    with torch.no_grad():
+        denoiser.network.head.weight[5] = 0
+        for row in denoiser.network.head.weight[:MASK]:
+            row.copy_(denoiser.network.head.weight[5])
+    said = Speculation(denoiser).write([[1, 2]], [21])[0]
+    assert said.tokens == [0] * 21
+    assert said.accepted == said.drafted == [5, 5, 5]
+    assert said.passes == 6
+
+
+def test_only_joint_models_speculate(masked):
+    assert isinstance(masked.network, Transformer)
+    with pytest.raises(UserError, match="method=joint"):
+        Speculation(masked)
