@@ -46,11 +46,13 @@ def run(out: Path, path: str, overrides: Sequence[str], *, quiet: bool, **fixed:
 
     lm = load(out / "masked", device=recipe.device, dtype=recipe.dtype)
     recorders = Recorder(), Recorder()
-    head, truth, tail = gap_in([lm.tokenizer.decode(corpus.valid.document(i)) for i in range(corpus.valid.n_documents)])
-    tokens = len(lm.tokenizer.encode_plain(truth))
+    spell, encode = lm.tokenizer.decode, lm.tokenizer.encode_plain
+    head, truth, tail = gap_in([spell(corpus.valid.document(i)) for i in range(corpus.valid.n_documents)])
+    tokens = len(encode(truth))
+    head = spell(encode(head)[-(lm.context - tokens - len(encode(tail))) :])
     filled = lm.fill(head, tail, tokens=tokens, seed=recipe.seed, observe=recorders[0])
     prompt = PROMPT if source == "stdlib" else head[:40]
-    most = min(64, lm.context - len(lm.tokenizer.encode_plain(prompt)))
+    most = min(64, lm.context - len(encode(prompt)))
     options = {"max_tokens": most, "block": 32, "temperature": 0.7, "seed": recipe.seed}
     written = lm.generate(prompt, **options, observe=recorders[1])
     save_replay(out / "replay.html", lm, [(recorders[0].frames(), filled), (recorders[1].frames(), written)])
