@@ -28,6 +28,8 @@ MUST_NOT_KNOW = {
 # where the rooms are put together; no room imports these
 ASSEMBLY = {
     "base",
+    "gemma",
+    "loaded",
     "convert",
     "claim",
     "corpus",
@@ -41,10 +43,13 @@ ASSEMBLY = {
     "demo",
     "grid",
     "comparing",
+    "bench",
 }
 NOBODY_BUT = {
     "base": ASSEMBLY,
     "convert": {"cli"},
+    "gemma": {"published"},
+    "loaded": ASSEMBLY,
     "claim": ASSEMBLY,
     "corpus": ASSEMBLY | {"cli"},
     "task": ASSEMBLY,
@@ -57,12 +62,13 @@ NOBODY_BUT = {
     "demo": {"cli"},
     "grid": {"comparing", "cli"},
     "comparing": {"cli"},
+    "bench": {"cli"},
     "cli": {"cli"},
     "recipe": {"recipe", "cli", *ASSEMBLY},
 }
 # an outside package -> the rooms or modules it may enter through
 DOORS = {
-    "transformers": {"data.tokenizer", "models.families"},
+    "transformers": {"data.tokenizer", "models.families", "evaluation.peer"},
     "tokenizers": {"data.tokenizer"},
     "huggingface_hub": {"models.checkpoint", "data", "lm"},
     "datasets": {"data"},
@@ -71,7 +77,7 @@ DOORS = {
     "lm_eval": {"evaluation.harness"},
     "fastapi": {"serving"},
     "typer": {"cli"},
-    "rich": {"cli", "demo", "show", "training.progress"},
+    "rich": {"cli", "demo", "bench", "show", "training.progress"},
     "safetensors": {"folder", "models", "training"},
     "matplotlib": {"evaluation", "training"},
     "wandb": {"training"},

@@ -186,3 +186,43 @@ def test_masks_of_a_wrong_shape():
         denoiser.raw_logits(torch.zeros(1, 4, dtype=torch.int64), attention_mask=torch.ones(3, 3))
     with pytest.raises(UserError, match="attention_mask: has shape"):
         unmask.sample(denoiser, torch.zeros(1, 4), attention_mask=torch.ones(3, 3), length=2)
+
+
+# -- DiffusionGemma, through transformers' own class
+
+
+@pytest.fixture(scope="module")
+def gemma():
+    transformers = pytest.importorskip("transformers")
+    if not hasattr(transformers, "DiffusionGemmaForBlockDiffusion"):
+        pytest.skip("this transformers does not know DiffusionGemma")
+    return unmask.load_denoiser(FIXTURES / "diffusion-gemma")
+
+
+@torch.no_grad()
+def test_gemma(gemma):
+    io = reference("diffusion-gemma")
+    close = {"rtol": 0.0, "atol": 2e-5}
+    x = torch.cat([io["input_ids"], io["decoder_input_ids"]], 1)
+    padded = torch.cat([io["input_ids_padded"], io["decoder_input_ids"]], 1)
+    torch.testing.assert_close(gemma.raw_logits(x), io["logits"], **close)
+    again = gemma.raw_logits(x, self_conditioning_logits=io["self_conditioning_logits"])
+    torch.testing.assert_close(again, io["logits_self_cond"], **close)
+    found = gemma.raw_logits(padded, attention_mask=io["attention_mask"])
+    torch.testing.assert_close(found, io["logits_padded"], **close)
+    where = torch.arange(x.shape[1]).expand(x.shape) >= io["input_ids"].shape[1]
+    asked = gemma(x, torch.ones(x.shape), where=where).logits()
+    torch.testing.assert_close(asked.view_as(io["logits"]), io["logits"], **close)
+
+
+def test_gemma_writes(gemma):
+    prompt = reference("diffusion-gemma")["input_ids"]
+    found = unmask.sample(gemma, prompt, length=12, block_steps=4, seed=1)
+    assert found.tokens.shape == (2, 25)
+    assert torch.equal(found.tokens[:, :13], prompt)
+    alone = unmask.sample(gemma, prompt[1:], length=12, block_steps=4, seed=1)
+    assert torch.equal(found.tokens[1], alone.tokens[0])
+    with pytest.raises(UserError, match="block: DiffusionGemma writes up to 8 tokens at once"):
+        unmask.sample(gemma, prompt, length=12, block=9)
+    with pytest.raises(UserError, match="prompt: DiffusionGemma needs a token to begin behind"):
+        unmask.sample(gemma, prompt[:, :0], length=8)

@@ -15,11 +15,11 @@ from .decoding.sampler import Counts, Event, Sampler
 from .decoding.settings import Decoding, default_settings
 from .denoiser import Denoiser
 from .errors import UserError
+from .loaded import LoadedDenoiser
 from .models.attention import BlockCausal
 from .noise.draws import FromCounters
 from .noise.process import Process
 from .noise.tokens import Masking
-from .published import LoadedDenoiser
 
 
 @dataclass(frozen=True)
