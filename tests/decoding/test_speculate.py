@@ -109,10 +109,34 @@ def test_a_draft_that_agrees_halves_the_passes_and_more():
     said = Speculation(denoiser).write([[1, 2]], [21])[0]
     assert said.tokens == [0] * 21
     assert said.accepted == said.drafted == [5, 5, 5]
-    assert said.passes == 6
+    assert said.passes == [0, *[1] * 6, 2, *[3] * 6, 4, *[5] * 6]
 
 
 def test_only_joint_models_speculate(masked):
     assert isinstance(masked.network, Transformer)
     with pytest.raises(UserError, match="method=joint"):
         Speculation(masked)
+
+
+def test_it_is_a_rule_that_one_names():
+    """Through the sampler: the same text, confidence and end as left to right, in fewer passes; drafts are told."""
+    denoiser, (prompts, new) = joint(7), cases(30, seed=4)
+    rows = [Row.after(prompt, n) for prompt, n in zip(prompts, new)]
+    process = Masking.over(VOCAB, MASK)
+    plain = decode(denoiser, process, rows, Decoding(eos_id=EOS))
+    quick = decode(denoiser, process, rows, Decoding(rule="self_speculation", eos_id=EOS, block=4))
+    for a, b in zip(plain, quick):
+        assert (a.tokens, a.canvas, a.finish_reason) == (b.tokens, b.canvas, b.finish_reason)
+        assert b.confidence == pytest.approx(a.confidence, abs=1e-5)
+        assert [s >= 0 for s in a.settled_at] == [s >= 0 for s in b.settled_at]
+        assert b.counts.forwards == 2 * len(b.drafts)
+    assert sum(b.counts.forwards for b in quick) < sum(a.counts.forwards for a in plain)
+
+
+def test_what_speculation_cannot_do_is_said():
+    process, row = Masking.over(VOCAB, MASK), Row.after([1], 4)
+    for settings, word in ((Decoding(rule="self_speculation", steps=9), "steps"),):
+        with pytest.raises(UserError, match=word):
+            decode(joint(), process, [row], settings)
+    with pytest.raises(UserError, match="has a gap"):
+        decode(joint(), process, [Row.gaps([1, None, 2])], Decoding(rule="self_speculation"))

@@ -22,7 +22,8 @@ from .canvas import Canvas, Row
 from .context import Context
 from .guidance import GuidedContext, without
 from .length import Finish, closed, cut, without_end
-from .settings import Decoding
+from .settings import SPECULATING, Decoding
+from .speculate import Speculated, speculate
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Decoded:
     where nothing was written behind the end. settled_at: the pass of this row, from 0, that wrote a position, -1 if
     none. confidence: the model's probability of what it wrote there, 1 where given, 0 where nothing is written.
     counts: of the passes this row took part in; its seconds are those of these passes. exact: no cache gave the network
-    an older text to look at than the one it wrote on."""
+    an older text to look at than the one it wrote on. drafts: where it speculated, the guesses of each cycle and
+    how many of them stayed."""
 
     tokens: list[int]
     canvas: list[int]
@@ -51,6 +53,7 @@ class Decoded:
     finish_reason: Finish
     counts: Counts
     exact: bool = True
+    drafts: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,39 @@ class Sampler:
         was_training = self.denoiser.training
         self.denoiser.eval()
         try:
+            if settings.kind == SPECULATING:
+                return self._speculated(prompts)
             return _Run(self, settings).write(prompts)
         finally:
             self.denoiser.train(was_training)
+
+    def _speculated(self, prompts: Sequence[Row]) -> list[Decoded]:
+        """Drafts and checks have a loop of their own: what they open and close is no block of the text."""
+        said = speculate(self.denoiser, prompts, self.settings)
+        done = [_checked(row, one, self.settings.eos_id, self.denoiser.mask_id) for row, one in zip(prompts, said)]
+        totals = [sum(getattr(one.counts, name) for one in done) for name in ("queries", "written")]
+        forwards, seconds = (
+            max((getattr(d.counts, name) for d in done), default=0) for name in ("forwards", "seconds")
+        )
+        was = self.counts
+        self.counts = Counts(
+            was.forwards + forwards, was.queries + totals[0], was.written + totals[1], was.seconds + seconds
+        )
+        return done
+
+
+def _checked(row: Row, said: Speculated, eos_id: int | None, mask_id: int) -> Decoded:
+    given, rest = len(row.tokens) - row.n_open, row.n_open - len(said.tokens)
+    tokens, finish = cut(said.tokens, eos_id)
+    return Decoded(
+        tokens=tokens,
+        canvas=[*row.tokens[:given], *said.tokens, *[mask_id] * rest],
+        settled_at=[*[-1] * given, *said.passes, *[-1] * rest],
+        confidence=[*[1.0] * given, *said.sure, *[0.0] * rest],
+        finish_reason=finish,
+        counts=Counts(2 * len(said.drafted), said.queries, len(tokens), said.seconds),
+        drafts=list(zip(said.drafted, said.accepted)),
+    )
 
 
 def decode(

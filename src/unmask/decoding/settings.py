@@ -33,6 +33,7 @@ from .select import BLIND, RANKS, Rank
 from .steppers import Commit, InOrder, Stepper
 
 FORWARD = "left_to_right"
+SPECULATING = "self_speculation"  # writes what left to right would, by drafting and checking: `speculate`
 RULES: dict[str, Rank | type[Rank] | type[Stepper]] = {
     **RANKS,
     "ancestral": Ancestral,
@@ -159,6 +160,8 @@ class Decoding:
 
     def _check_rule(self) -> None:
         """Names and options now, not after the model is loaded."""
+        if self.rule == SPECULATING:
+            return
         self._rule(proposal=Proposal(), quota=self._quota(), timeless=True, guide=self.guide)
         maker = maker_of(RULES, self.kind, "rule", imports=True, functions=True)
         if self.guide is not None and not (is_dataclass(maker) and any(f.name == "guide" for f in fields(maker))):
@@ -212,7 +215,7 @@ class Decoding:
         return self.block or size
 
     def _only_forward(self, most_open: int) -> None:
-        if self.kind != FORWARD:
+        if self.kind not in (FORWARD, SPECULATING):
             raise UserError(f"rule={self.rule!r}: an autoregressive model writes {FORWARD} only; leave rule out")
         for name in ("threshold", "factor", "quota", "revise"):
             if getattr(self, name) is not None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -25,7 +25,9 @@ from ..errors import UserError
 from ..models.attention import CausalContext, Places
 from ..models.cache import Cache
 from ..noise.draws import FromCounters, categorical
+from .canvas import Row
 from .propose import Proposal
+from .settings import Decoding
 
 GREEDY = Proposal()
 CALLS = 3  # draws a cycle asks for: guesses, verdicts, replacements
@@ -33,14 +35,16 @@ CALLS = 3  # draws a cycle asks for: guesses, verdicts, replacements
 
 @dataclass(frozen=True)
 class Speculated:
-    """tokens: what was written behind the prompt, up to an end of text and it included. drafted, accepted: the guesses
+    """tokens: what was written behind the prompt, up to an end of text and it included; sure: the probability that the
+    model gives each of them; passes: the pass of the row, from 0, that wrote it. drafted, accepted: the guesses
     of each cycle, and how many of them stayed; besides these a cycle writes the token that its draft pass is sure of,
-    and the one that corrects or continues. passes: how many the row took part in; seconds: until it was written."""
+    and the one that corrects or continues. queries: tokens the network was fed; seconds: until the row was written."""
 
     tokens: list[int]
+    sure: list[float]
+    passes: list[int]
     drafted: list[int]
     accepted: list[int]
-    passes: int
     queries: int
     seconds: float
 
@@ -48,9 +52,11 @@ class Speculated:
 @dataclass
 class Texts:
     """B rows. tokens (B, S): a start token, the prompt, what is written. (B,): prompt, where writing begins; length,
-    how many tokens stand; kept, how many of them the cache has; end, how many there may be; row, which prompt it is."""
+    how many tokens stand; kept, how many of them the cache has; end, how many there may be; row, which prompt it is.
+    sure (B, S): the probability of what is written."""
 
     tokens: Tensor
+    sure: Tensor
     prompt: Tensor
     length: Tensor
     kept: Tensor
@@ -65,7 +71,8 @@ class Texts:
         tokens = torch.full((len(prompts), int(end.max())), start)
         for line, given in zip(tokens, prompts):
             line[1 : 1 + len(given)] = torch.tensor(given, dtype=torch.int64)
-        return cls(tokens, prompt, prompt, torch.zeros_like(end), end, torch.tensor(seeds), torch.arange(len(prompts)))
+        kept, row = torch.zeros_like(end), torch.arange(len(prompts))
+        return cls(tokens, torch.ones(tokens.shape), prompt, prompt, kept, end, torch.tensor(seeds), row)
 
     def only(self, index: Tensor) -> Texts:
         return Texts(*(part[index] for part in vars(self).values()))
@@ -90,6 +97,26 @@ class Texts:
         rng = FromCounters(self.seed, self.slot)
         rng.begin(call)
         return rng
+
+
+def speculate(denoiser: Denoiser, rows: Sequence[Row], settings: Decoding) -> list[Speculated]:
+    """The rows' open ends, as the settings say; UserError where these say what only other rules can do."""
+    for i, row in enumerate(rows):
+        if row.open != sorted(row.open):
+            raise UserError(f"prompt {i}: has a gap, and self_speculation writes ends of texts only; leave rule out")
+    usual = Decoding(
+        rule=settings.rule, block=settings.block, temperature=settings.temperature, top_p=settings.top_p,
+        top_k=settings.top_k, eos_id=settings.eos_id, cache=settings.cache,
+    )  # fmt: skip
+    for field in fields(usual):
+        if getattr(settings, field.name) not in (getattr(usual, field.name), False):
+            raise UserError(f"{field.name}: self_speculation writes as the model does left to right; leave it out")
+    proposal = Proposal(settings.temperature, settings.top_p, settings.top_k)
+    speculation = Speculation(denoiser, proposal, settings.block, settings.eos_id)
+    prompts = [row.tokens[: len(row.tokens) - row.n_open] for row in rows]
+    if not rows:
+        return []
+    return speculation.write(prompts, [row.n_open for row in rows], [row.seed for row in rows])
 
 
 class Speculation:
@@ -138,7 +165,9 @@ class Speculation:
         tokens = texts.tokens[i, texts.prompt[i] : texts.length[i]].tolist()
         if self.eos_id in tokens:
             tokens = tokens[: tokens.index(self.eos_id) + 1]
-        return Speculated(tokens, list(drafted), list(accepted), 2 * len(drafted), sum(queries), seconds)
+        sure = texts.sure[i, texts.prompt[i] :].tolist()[: len(tokens)]
+        passes = [at for cycle, stayed in enumerate(accepted) for at in (2 * cycle, *[2 * cycle + 1] * (stayed + 1))]
+        return Speculated(tokens, sure, passes[: len(tokens)], list(drafted), list(accepted), sum(queries), seconds)
 
     def _cycle(self, texts: Texts, cache: Cache, call: int) -> tuple[Tensor, Tensor, Tensor]:
         """Draft, verify, and go on: guesses, how many of them stayed, and tokens fed, of each row (B,)."""
@@ -151,13 +180,24 @@ class Speculation:
         p = self.reader(
             texts.tokens, places=Places(texts.slot, None, texts.slot >= 0), where=block, cache=cache, feed=block
         )
-        stayed, token = self._verdict(texts, block, draft, p.logits().log_softmax(-1), call)
+        check = p.logits().log_softmax(-1)
+        stayed, token = self._verdict(texts, block, draft, check, call)
         texts.kept = texts.length + 1 + stayed
         cache.truncate(texts.kept)
         follows = (texts.slot == texts.kept[:, None]) & (texts.kept < texts.end)[:, None]
         texts.tokens = torch.where(follows, token[:, None], texts.tokens)
+        self._note(texts, block, draft, check)
         texts.length = (texts.kept + 1).minimum(texts.end)
         return count - 1, stayed, fed
+
+    def _note(self, texts: Texts, block: Tensor, draft: Tensor, check: Tensor) -> None:
+        """How sure the model is of what this cycle wrote: the first token as drafted, the others as checked."""
+        after = check.gather(-1, texts.tokens.roll(-1, 1)[block][:, None])[:, 0].exp()
+        sure = torch.zeros_like(texts.sure).masked_scatter(block, after).roll(1, 1)
+        drafted = draft.gather(-1, texts.tokens[block][:, None])[:, 0].exp()
+        first = texts.slot == texts.length[:, None]
+        sure = torch.where(first, torch.zeros_like(sure).masked_scatter(block, drafted), sure)
+        texts.sure = torch.where(texts.between(texts.length, texts.kept + 1), sure, texts.sure)
 
     def _draft(self, texts: Texts, cache: Cache, block: Tensor) -> Tensor:
         """log-probabilities (N, V) of the tokens of `block` (B, S): of the first from the text alone."""
