@@ -52,11 +52,21 @@ def test_killed_runs_end_with_the_very_same_weights(small, tmp_path, dtype, meth
     assert _weights(folder) == _weights(tmp_path / "undisturbed")
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_stopped_and_resumed_equals_undisturbed(small, tmp_path, optimizer, monkeypatch):
+@pytest.mark.parametrize(
+    ("optimizer", "method"),
+    [
+        ("muon", "masked"),
+        ("adamw", "masked"),
+        ("muon", "continuous"),
+        ("adamw", {"kind": "masked", "feedback": "soft"}),
+    ],
+    ids=str,
+)
+def test_stopped_and_resumed_equals_undisturbed(small, tmp_path, optimizer, method, monkeypatch):
     """The same in one process: SIGINT after seven steps saves, the same call goes on."""
-    kind = f"train.optimizer.kind={optimizer}"
-    train(small(kind, "train.save_every=3", out=str(tmp_path / "a")), quiet=True)
+    options = [f"train.optimizer.kind={optimizer}", "train.save_every=3"]
+    method = {"kind": method} if isinstance(method, str) else method
+    train(small(*options, method=method, out=str(tmp_path / "a")), quiet=True)
     real, calls = torch.nn.utils.clip_grad_norm_, []
 
     def interrupted(*args, **kwargs):
@@ -66,10 +76,10 @@ def test_stopped_and_resumed_equals_undisturbed(small, tmp_path, optimizer, monk
         return real(*args, **kwargs)
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", interrupted)
-    first = train(small(kind, "train.save_every=3", out=str(tmp_path / "b")), quiet=True)
+    first = train(small(*options, method=method, out=str(tmp_path / "b")), quiet=True)
     assert first.summary.interrupted
     assert first.summary.steps == 7
-    second = train(small(kind, "train.save_every=3", out=str(tmp_path / "b")), quiet=True)
+    second = train(small(*options, method=method, out=str(tmp_path / "b")), quiet=True)
     assert not second.summary.interrupted
     assert _weights(tmp_path / "a") == _weights(tmp_path / "b")
 

@@ -51,7 +51,7 @@ class Continuous(Method):
 
     def process(self, symbols: Symbols, network: Transformer | None = None) -> EmbeddingNoise:
         assert network is not None, "the noise is on the network's embeddings"
-        return EmbeddingNoise.over(network.embed.weight.detach(), self.schedule, self.radius, self.jitter)
+        return self._over(network.embed.weight.detach())
 
     def denoiser(self, network: Transformer, symbols: Symbols) -> Denoiser:
         if network.time is None:
@@ -79,11 +79,13 @@ class Continuous(Method):
     def decoding(self) -> Decoding:
         return Decoding(rule="ddpm")
 
-    def _estimate(self, network: Transformer, mu: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """What the network is told of its last word: the clean vectors it took for likely."""
-        embeddings = network.embed.weight.detach()
-        return EmbeddingNoise.over(embeddings, self.schedule, self.radius, self.jitter).estimate(x.detach(), mu, t)
-
     def _noise(self, network: Transformer) -> EmbeddingNoise:
         """With gradients: the embeddings are learnt."""
-        return EmbeddingNoise.over(network.embed.weight, self.schedule, self.radius, self.jitter)
+        return self._over(network.embed.weight)
+
+    def _estimate(self, network: Transformer, mu: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """What the network is told of its last word: the clean vectors it took for likely."""
+        return self._over(network.embed.weight.detach()).estimate(x.detach(), mu, t)
+
+    def _over(self, embeddings: Tensor) -> EmbeddingNoise:
+        return EmbeddingNoise.over(embeddings, self.schedule, self.radius, self.jitter)
