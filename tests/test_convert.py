@@ -85,6 +85,21 @@ def test_a_model_of_ours_as_transformers_reads_it(tmp_path):
     assert greedy[0, start.shape[1] :].tolist()[: len(written)] == written
 
 
+def test_a_masked_model_in_a_published_layout_writes_and_is_measured_as_before(tmp_path):
+    tokenizer = bytes_tokenizer()
+    method = {"method": {"kind": "masked"}}
+    save_model(tmp_path / "ours", network(vocab=len(tokenizer) + 3, qk_norm=False), method, tokenizer.save)
+    convert(str(tmp_path / "ours"), tmp_path / "llada", "llada")
+    ours, theirs = (unmask.load(tmp_path / name, dtype="fp32", device="cpu") for name in ("ours", "llada"))
+    assert theirs.config["published"]["family"] == "llada"
+    assert theirs.tokenizer.mask_id == ours.tokenizer.mask_id
+    for way in ({}, {"temperature": 1.0, "seed": 3}):
+        assert theirs.generate("abc", max_tokens=6, **way).tokens == ours.generate("abc", max_tokens=6, **way).tokens
+    assert theirs.score("some text", draws=2).nats == ours.score("some text", draws=2).nats
+    theirs.save(tmp_path / "saved")
+    assert unmask.load(tmp_path / "saved", dtype="fp32", device="cpu").generate("abc", max_tokens=6).tokens
+
+
 def test_what_is_ours_has_to_be_told_where_to(tmp_path):
     tokenizer = bytes_tokenizer()
     save_model(tmp_path / "ours", network(vocab=len(tokenizer)), {}, tokenizer.save)
