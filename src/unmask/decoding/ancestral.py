@@ -182,7 +182,7 @@ class Rescaled(Remasking):
 @dataclass(frozen=True)
 class Unsure(Remasking):
     """ReMDM-conf: one sigma a step, at most eta, shared out over a text by softmax(-psi), psi the probability each
-    token had when it was written: the least sure go first."""
+    token had when it was written: the least sure go first. No longer exact: what is taken back depends on the text."""
 
     eta: float = 1.0
 
