@@ -11,9 +11,9 @@ from unmask.decoding.propose import Proposal
 from unmask.decoding.sampler import decode
 from unmask.decoding.settings import Decoding
 from unmask.decoding.speculate import Speculation
-from unmask.denoiser import Denoiser, NextTokenOrBlock
+from unmask.denoiser import CleanLogits, Denoiser, NextTokenOrBlock
 from unmask.errors import UserError
-from unmask.models.attention import CausalContext
+from unmask.models.attention import CausalContext, Places
 from unmask.models.transformer import Transformer
 from unmask.noise.tokens import Masking
 
@@ -140,3 +140,29 @@ def test_what_speculation_cannot_do_is_said():
             decode(joint(), process, [row], settings)
     with pytest.raises(UserError, match="has a gap"):
         decode(joint(), process, [Row.gaps([1, None, 2])], Decoding(rule="self_speculation"))
+
+
+def test_a_joint_model_writes_by_blocks_too():
+    """The surest token of each block first, every pass as if nothing were known of the one before."""
+    size, prompt, new = 4, [1, 2, 5], 7
+    denoiser = joint(5, size)
+    [done] = decode(denoiser, Masking.over(VOCAB, MASK), [Row.after(prompt, new)], Decoding(rule="confidence"))
+    x = [*prompt, *[MASK] * new]
+    plain = Denoiser(denoiser.network, mask_id=MASK, rule=CausalContext(), head=CleanLogits())
+    for start, end in ((0, 4), (4, 8), (8, 10)):
+        while MASK in x[start:end]:
+            fed = torch.tensor([[0, *x[:end]]])  # a start token, the text, the block as it stands
+            places = Places.of(fed)
+            places = Places(places.position, None, places.position <= start)
+            with torch.no_grad():
+                sure = plain(fed, places=places, where=~places.clean).logits().softmax(-1)
+            sure[torch.tensor([token != MASK for token in x[start:end]])] = 0
+            best = int(sure.amax(-1).argmax())
+            x[start + best] = int(sure[best].argmax())
+    assert done.canvas == x
+    assert done.counts.forwards == new
+
+
+def test_a_joint_models_blocks_keep_nothing():
+    with pytest.raises(UserError, match="leave cache out"):
+        decode(joint(), Masking.over(VOCAB, MASK), [Row.after([1], 4)], Decoding(rule="confidence", cache="exact"))

@@ -15,14 +15,15 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..errors import UserError
-from ..models.attention import block_size
+from ..models.attention import CausalContext, block_size
 from ..noise.draws import FromCounters
 from ..noise.process import Process
+from .by_blocks import ByBlocks
 from .canvas import Canvas, Row
 from .context import Context
 from .guidance import GuidedContext, without
 from .length import Finish, closed, cut, without_end
-from .settings import SPECULATING, Decoding
+from .settings import FORWARD, SPECULATING, Decoding
 from .speculate import Speculated, speculate
 
 
@@ -92,6 +93,8 @@ class Sampler:
 
     @torch.inference_mode()
     def __call__(self, prompts: Sequence[Row]) -> list[Decoded]:
+        if isinstance(self.denoiser.rule, CausalContext) and self.settings.kind not in (None, FORWARD, SPECULATING):
+            return self._by_blocks(prompts)
         _check(prompts, self.denoiser)
         settings = self.settings.for_model(self.denoiser, max((row.n_open for row in prompts), default=0))
         was_training = self.denoiser.training
@@ -102,6 +105,14 @@ class Sampler:
             return _Run(self, settings).write(prompts)
         finally:
             self.denoiser.train(was_training)
+
+    def _by_blocks(self, prompts: Sequence[Row]) -> list[Decoded]:
+        """A joint model writes its blocks with the rules of block models."""
+        settings = replace(self.settings, cache=self.settings.cache or "none")
+        sampler = replace(self, denoiser=ByBlocks(self.denoiser), settings=settings)
+        done = sampler(prompts)
+        self.counts = sampler.counts
+        return done
 
     def _speculated(self, prompts: Sequence[Row]) -> list[Decoded]:
         """Drafts and checks have a loop of their own: what they open and close is no block of the text."""
