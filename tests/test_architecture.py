@@ -18,6 +18,7 @@ MUST_NOT_KNOW = {
     "layout": {"noise", "decoding", "training", "data", "evaluation", "denoiser", "methods", "objectives"},
     "echo": {"noise", "decoding", "training", "data", "evaluation", "denoiser", "methods", "objectives"},
     "denoiser": {"noise", "decoding", "training", "data", "evaluation", "methods", "objectives"},
+    "scores": {"decoding", "training", "data", "evaluation", "methods", "objectives"},
     "objectives": {"decoding", "training", "evaluation", "methods"},
     "methods": {"training"},
     "decoding": {"training", "evaluation", "data.sources", "data.packing"},
