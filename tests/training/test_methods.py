@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 
+from unmask.lm import load
 from unmask.methods import block
 from unmask.models.checkpoint import read_config
 from unmask.objectives.clipping import Clipped
@@ -24,10 +25,20 @@ from unmask.training.progress import read_metrics
         ({"kind": "masked_lm", "ratio": 0.5}, 5.4),
     ],
 )
-def test_it_learns(small, method, bits):
+def test_it_learns_and_writes(small, method, bits):
     result = train(small("train.steps=60", method=method), quiet=True)
     assert result.score is not None
     assert result.score.bits_per_byte < bits  # 8 bits is knowing nothing
+    assert len(load(result.folder).generate("the ", max_tokens=9, suppress_eos=True).tokens) == 9
+
+
+def test_a_joint_model_writes_in_three_ways(small):
+    model = load(train(small("train.steps=40", method={"kind": "joint", "size": 4}), quiet=True).folder)
+    plain = model.generate("the ", max_tokens=12)
+    quick = model.generate("the ", max_tokens=12, rule="self_speculation")
+    assert quick.tokens == plain.tokens
+    assert len(quick.decoded.drafts) * 2 == quick.counts.forwards <= plain.counts.forwards
+    assert model.generate("the ", max_tokens=12, rule="first_hitting", temperature=1.0).counts.forwards > 0
 
 
 def test_a_block_model_may_start_from_a_masked_one(small, tmp_path):

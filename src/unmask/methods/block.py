@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ..decoding.settings import FORWARD, Decoding
 from ..errors import UserError
 from ..layout import Blocks
 from ..objectives.clipping import Clipped
@@ -37,3 +38,6 @@ class Block(Masked):
         if self.clip == "auto":
             return Clipped(bound)
         return bound if self.clip is None else replace(bound, clip=self.clip)
+
+    def decoding(self) -> Decoding:
+        return Decoding(rule=FORWARD) if self.size == 1 else super().decoding()
