@@ -195,7 +195,9 @@ class Transformer(nn.Module):
         self.inlet = nn.Linear(c.latent, c.width, bias=False) if c.latent else None
         self.feedback: nn.Module | None = None if c.feedback == "none" else FEEDBACKS[c.feedback](c)
         self.positions = nn.Embedding(c.context, c.width) if c.positions == "learned" else None
-        self.time: nn.Module | None = None if c.time == "none" else TimeEmbedding(c.time_width, c.time_scale)
+        time = None if c.time == "none" else TimeEmbedding(c.time_width, c.time_scale)
+        self.time: nn.Module | None = time if c.timed else None
+        self.no_time: nn.Module | None = None if c.timed else time  # adds its biases, and is always told 0
         self.blocks = nn.ModuleList(Block(c, layer) for layer in range(c.layers))
         self.norm = norm(c)
         self.modulate = None if c.time == "none" else nn.Linear(c.time_width, 2 * c.width)
@@ -283,11 +285,12 @@ class Transformer(nn.Module):
         return x if self.positions is None else x + self.positions(places.position)
 
     def _time(self, tokens: Tensor, t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        if self.time is None:
+        embedding = self.time or self.no_time
+        if embedding is None:
             return None
-        if t is None:  # one level for all, but in the shape of tokens where it could vary: to the bit the same
-            t = torch.zeros(tokens.shape[:2] if self.config.timed else (1, 1), device=tokens.device)
-        level: Tensor = self.time(t)
+        if t is None:  # one level for all, but in the shape of tokens: to the bit the same as levels that are given
+            t = torch.zeros(tokens.shape[:2], device=tokens.device)
+        level: Tensor = embedding(t)
         return level.to(dtype)
 
     def _finish(self, x: Tensor, time: Tensor | None) -> Tensor:

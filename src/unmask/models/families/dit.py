@@ -52,8 +52,7 @@ def _sedd_vocab(raw: Raw) -> int:
 def names(c: ModelConfig, prefix: str) -> Table:
     table: Table = {
         "embed.weight": f"{prefix}vocab_embed.embedding",
-        "time.mlp.0": f"{prefix}sigma_map.mlp.0",
-        "time.mlp.2": f"{prefix}sigma_map.mlp.2",
+        **{f"{time}.mlp.{i}": f"{prefix}sigma_map.mlp.{i}" for time in ("time", "no_time") for i in (0, 2)},
         "norm": f"{prefix}output_layer.norm_final",
         "modulate": f"{prefix}output_layer.adaLN_modulation",
         "head": f"{prefix}output_layer.linear",
