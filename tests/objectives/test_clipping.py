@@ -95,3 +95,5 @@ def test_a_clip_in_a_recipe():
         Block(clip=(0.8, 0.3))
     with pytest.raises(UserError, match=r"method\.size: a block of 0"):
         Block(size=0)
+    with pytest.raises(UserError, match=r"method\.shifted"):
+        Block(shifted=True).objective(symbols)

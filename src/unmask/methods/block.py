@@ -35,6 +35,8 @@ class Block(Masked):
         return Blocks(self.size)
 
     def _trained(self, bound: MaskedBound) -> Objective:
+        if self.shifted:  # a block's first token would be read from the noisy end of the block before
+            raise UserError("method.shifted: in block models an output speaks of its own token; leave shifted out")
         if self.clip == "auto":
             return Clipped(bound)
         return bound if self.clip is None else replace(bound, clip=self.clip)
