@@ -11,10 +11,10 @@ demo: $(INSTALLED)
 	$(BIN)/unmask demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 fast: $(TESTED)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 lint: $(TESTED)
 	$(BIN)/ruff check
