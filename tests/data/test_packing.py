@@ -184,9 +184,7 @@ def test_documents_can_stay_whole():
 
 
 def test_a_document_too_long_to_stay_whole_is_an_error_that_names_options_that_exist():
-    with pytest.raises(
-        UserError, match=r"length: 8 is shorter than 1 of 2 documents.*9 or more.*data\.whole=false"
-    ):
+    with pytest.raises(UserError, match=r"length: 8 is shorter than 1 of 2 documents.*9 or more.*data\.whole=false"):
         make(store_of([5, 9]), keep_whole=True)
 
 

@@ -64,7 +64,9 @@ VOCAB, MASK = 13, 12
 
 def network(seed: int = 0, context: int = 64, **shape: Any) -> Transformer:
     """Random weights everywhere; a large head, so that the model is sure of some words and not of others."""
-    net = Transformer(ModelConfig(**{"vocab": VOCAB, "width": 16, "layers": 2, "heads": 2, "context": context, **shape}))
+    net = Transformer(
+        ModelConfig(**{"vocab": VOCAB, "width": 16, "layers": 2, "heads": 2, "context": context, **shape})
+    )
     rng = torch.Generator().manual_seed(seed)
     for p in net.initialise(rng).parameters():
         if p.dim() == 2:
