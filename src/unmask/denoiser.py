@@ -105,7 +105,7 @@ class NextToken(Head):
 
 @dataclass(frozen=True)
 class NextTokenOrBlock(NextToken):
-    """Left to right; of tokens in a noisy copy of the text, the output at i speaks of token i and is fed it as it is."""
+    """Left to right; of tokens in a noisy copy of the text, the output at i speaks of token i, fed as it is."""
 
     def inputs(self, x: Tensor, places: Places) -> Tensor:
         if places.clean is None:
