@@ -106,11 +106,11 @@ def _train(run: Any, words: list[str] | None, as_json: bool, quiet: bool, **fixe
     _say(found, as_json, lambda: _trained(found))
 
 
-def _recipe_and_overrides(words: list[str] | None) -> tuple[str | None, list[str]]:
+def _recipe_and_overrides(words: list[str] | None, what: str = "recipe") -> tuple[str | None, list[str]]:
     words = words or []
     named = [word for word in words if "=" not in word]
     if len(named) > 1:
-        raise UserError(f"recipe: {named[0]!r} and {named[1]!r} are both given; name one recipe, options are key=value")
+        raise UserError(f"{what}: {named[0]!r} and {named[1]!r} are both given; name one {what}, options are key=value")
     return (named[0] if named else None), [word for word in words if "=" in word]
 
 
@@ -274,6 +274,36 @@ def compare(
     options, rest = CompareOptions.of(overrides, minutes=minutes, methods=methods, seeds=seeds)
     report = run(options, named, rest, out, quiet=quiet or as_json, seed=seed, device=device, dtype=dtype)
     _say({"rows": report.as_dict()["rows"]}, as_json, report.markdown)
+
+
+@app.command()
+def bench(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] [KEY=VALUE]...", show_default=False)] = None,
+    recipe: File = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Time how fast a model writes, beside the autoregressive model of the same shape in `transformers`.
+
+    MODEL is small or large (random weights), or a saved model. Keys: ways (presets and rules), caches, batches, dtypes,
+    each a list like none,dual; prompt, tokens, text (a file of prompts), rounds, peer, block_causal, and those of
+    `generate`: block, steps, threshold, ... Tokens/s count what is written up to the end of text, none behind it; the
+    speedup is against `transformers`; a pass: tokens of one text that a network pass writes, on average.
+    """
+    from rich.console import Console
+
+    from .bench import BenchOptions, run, tables
+    from .recipe import read_tree
+
+    model, overrides = _recipe_and_overrides(words, "model")
+    options = read_tree(recipe, overrides, model=model, seed=seed, device=device, dtypes=dtype)
+    cases = run(BenchOptions.of(options))
+    if as_json:
+        print(json.dumps({"cases": [case.as_dict() for case in cases]}))
+    else:
+        Console(highlight=False).print(*tables(cases))
 
 
 @app.command()
