@@ -228,7 +228,12 @@ def _recipes() -> dict[str, Any]:
 def _keys() -> dict[str, Any]:
     """Every key=value of every verb, with its default and what it is."""
     own = Place.model_fields.keys()
-    told: dict[str, type[BaseModel]] = {"generate": Generate, "fill": Fill, "score": ScoreOptions, "train, tune, demo": Recipe}
+    told: dict[str, type[BaseModel]] = {
+        "generate": Generate,
+        "fill": Fill,
+        "score": ScoreOptions,
+        "train, tune, demo": Recipe,
+    }
     return {
         f"{verb}: {key}": text for verb, model in told.items() for key, text in keys_of(model).items() if key not in own
     }
