@@ -51,5 +51,5 @@ def report(path: Path) -> dict[str, Any]:
 
 
 def what(facts: dict[str, str]) -> str:
-    """What was compared, as a sentence list under a page's figures."""
-    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    """What was compared, as a list under a page's figures; of a path only its end."""
+    return "\n".join(f"- {name}: {'/'.join(Path(value).parts[-2:])}" for name, value in facts.items())
