@@ -3,7 +3,7 @@ as steps grow, also where text is given."""
 
 import pytest
 import torch
-from noisy import Bayes, Enumerated, as_many, drawn, fitting, leave_one_out, p_value
+from noisy import Bayes, Enumerated, drawn, fitting, leave_one_out, p_value
 from toy import MASK, SYMBOLS, Toy
 
 from unmask.decoding.canvas import Row
@@ -71,12 +71,11 @@ def test_through_mu_a_score_model_is_a_masked_one():
 @pytest.mark.parametrize("known", [(None, None, None), (1, None, None), (None, 0, None), (None, None, 2)], ids=repr)
 @pytest.mark.parametrize("rule", ["euler", "analytic"])
 @every_graph
-@as_many
-def test_samplers_draw_from_the_data(graph, rule, known, draws):
+def test_samplers_draw_from_the_data(graph, rule, known):
     """Also with a beginning, a middle or an end given."""
     toy, process = Toy(3), noise(graph, LogLinear())
     settings = Decoding(rule=rule, temperature=1.0, steps=160 if rule == "euler" else 80)
-    texts = drawn(process, toy, settings, list(known), draws)
+    texts = drawn(process, toy, settings, list(known), 4000)
     assert p_value(texts, fitting(toy, known)) > 1e-3
 
 
