@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ Row = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparison", type=Path, help="the folder of `unmask compare`")
-    parser.add_argument("--length", type=int, default=256, help="tokens of a row, where masked models stand")
     parser.add_argument("--out", type=Path, default=Path("docs/studies"))
     a = parser.parse_args()
     found = report(a.comparison)
+    told = re.search(r"rows of (\d+) tokens", found["facts"]["model"])
+    length = int(told[1]) if told else 256  # where masked models stand
     rows = sorted(
-        ((size, row) for row in found["rows"] if (size := size_of(row["method"], a.length))), key=lambda x: x[0]
+        ((size, row) for row in found["rows"] if (size := size_of(row["method"], length))), key=lambda x: x[0]
     )
     if len(rows) < 3:
         parser.exit(2, f"{a.comparison}: compare autoregressive, masked and at least one block:size=N\n")

@@ -235,8 +235,8 @@ Share of impossible pairs in %, three figures a cell: a denoiser that knows the 
 width 64, {a.steps} steps of 64 texts, each after a start sign) / the same with soft masks (`method.feedback=soft`). The
 first is exact: every proposal enumerated and put through the stepper (rules that look), every order counted (random,
 left to right), a couple's Markov chain (rules of the noise); with ~ it is counted in {a.texts} texts, as the other two
-are. Where both are known the decoding loop and the exact figure differ by at most {100 * off:.1f} points. *Distance*: of
-the law of couples from the true one, in total variation, for the first of the three; it also sees couples that are
+are. Where both are known the decoding loop and the exact figure differ by at most {100 * off:.1f} points. *Distance*:
+of the law of couples from the true one, in total variation, for the first of the three; it also sees couples that are
 written too seldom.
 
 {table(("steps", *map(str, LONGER), "distance at 6"), (_paced(name, found) for name in paced))}
