@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ..models.transformer import Transformer
 
+AGAIN = 120.0
 BACKWARD = 1  # forward passes' worth of work to carry the gradient back; once more for the gradients of the weights
 
 
-def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 1536) -> float:
+def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 768) -> float:
     """The machine's FLOP/s in one large matmul, best of four. Takes about 0.3 s on a laptop."""
     size = size if device.type == "cpu" else 8192
     a = torch.randn(size, size, device=device, generator=torch.Generator(device)).to(dtype)
@@ -44,11 +45,14 @@ class Work:
     def __init__(self, network: Transformer, device: torch.device, dtype: torch.dtype) -> None:
         self.network, self.device, self.dtype = network, device, dtype
         self.fed = self.asked = 0
-        self.peak = 0.0
+        self.peak, self.due = 0.0, 0.0
         self.hook = network.register_forward_hook(self._saw)
 
     def measure_peak(self) -> None:
-        self.peak = max(self.peak, matmul_peak(self.device, self.dtype))
+        """At most once in AGAIN seconds: it is cheap beside training, not beside one small step."""
+        if time.monotonic() >= self.due:
+            self.peak = max(self.peak, matmul_peak(self.device, self.dtype))
+            self.due = time.monotonic() + AGAIN
 
     @torch.compiler.disable
     def _saw(self, network: torch.nn.Module, given: tuple[Tensor, ...], hidden: Tensor) -> None:
