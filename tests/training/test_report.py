@@ -1,6 +1,7 @@
 """What a run tells: it gives back what it took, and counts as work what was asked for."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -47,14 +48,15 @@ def test_frozen_weights_need_no_gradient(network):
     assert work.take(8) == pytest.approx((2 + share) * 8 * network.matmul_flops(8))
 
 
-def test_the_peak_only_rises(network, monkeypatch):
-    rates = iter([5.0, 3.0, 7.0])
+def test_the_peak_only_rises_and_is_seldom_measured(network, monkeypatch):
+    rates, clock = iter([5.0, 3.0, 7.0]), iter([0.0, 0.0, 59.0, 61.0, 61.0, 125.0, 125.0])
     monkeypatch.setattr("unmask.training.work.matmul_peak", lambda *_: next(rates))
+    monkeypatch.setattr("unmask.training.work.time", SimpleNamespace(monotonic=lambda: next(clock)))
     work, seen = Work(network, torch.device("cpu"), torch.float32), []
-    for _ in range(3):
+    for _ in range(4):
         work.measure_peak()
         seen.append(work.peak)
-    assert seen == [5.0, 5.0, 7.0]
+    assert seen == [5.0, 5.0, 5.0, 7.0]
 
 
 class Tracker:
