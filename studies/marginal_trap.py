@@ -266,8 +266,9 @@ READING = """
 - What a block separates is no trap; inside a block it is as before.
 - Self-speculation keeps the law of the causal pass whatever the draft; what a wrong couple costs there is a round.
 - Where many positions look alike to it, entropy and margin go from left to right. A trained model's small differences
-  break such ties in an order of its own, which is where its figures differ most (entropy and margin, three steps);
-  elsewhere what is learnt does as what is known does, and soft masks do not lift the trap within a pass.
+  break such ties in an order of its own (entropy and margin at three steps). Edit and take back ask what a network
+  says of tokens it can see, which these were never trained to say. Elsewhere what is learnt does as what is known does,
+  and soft masks do not lift the trap within a pass.
 - First hitting writes one token at a time, at the times at which noise would have: exact at any number of steps.
 """
 
