@@ -49,7 +49,7 @@ def test_frozen_weights_need_no_gradient(network):
 
 
 def test_the_peak_only_rises_and_is_seldom_measured(network, monkeypatch):
-    rates, clock = iter([5.0, 3.0, 7.0]), iter([0.0, 0.0, 59.0, 61.0, 61.0, 125.0, 125.0])
+    rates, clock = iter([5.0, 3.0, 7.0]), iter([1.0, 1.0, 60.0, 62.0, 62.0, 125.0, 125.0])
     monkeypatch.setattr("unmask.training.work.matmul_peak", lambda *_: next(rates))
     monkeypatch.setattr("unmask.training.work.time", SimpleNamespace(monotonic=lambda: next(clock)))
     work, seen = Work(network, torch.device("cpu"), torch.float32), []

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ..models.transformer import Transformer
 
-AGAIN = 60.0
-SELDOM = 60.0  # seconds between two measurements of the peak
+AGAIN = 60.0  # seconds between two measurements of the peak
 BACKWARD = 1  # forward passes' worth of work to carry the gradient back; once more for the gradients of the weights
 
 
