@@ -1,4 +1,4 @@
-"""Blocks: times are spread evenly, constant inside a block; widths cover the text; the rule follows from the size."""
+"""Blocks: times are spread evenly, constant inside a block; the rule follows from the size."""
 
 import pytest
 import torch
@@ -13,14 +13,6 @@ def rng(seed=0):
 
 def places(rows, length):
     return Places.of(torch.zeros(rows, length))
-
-
-@pytest.mark.parametrize(("size", "length"), [(1, 5), (2, 5), (4, 12), (7, 3), (5, 5)])
-def test_widths_cover_the_text(size, length):
-    widths = list(Blocks(size).widths(length))
-    assert sum(widths) == length
-    assert all(w == size for w in widths[:-1])
-    assert list(Whole().widths(length)) == [length]
 
 
 @pytest.mark.parametrize("layout", [Whole(), Blocks(1), Blocks(3)], ids=repr)

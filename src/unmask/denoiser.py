@@ -153,6 +153,12 @@ class Denoiser(nn.Module):
         self.register_buffer("banned", torch.tensor([mask_id, *unused]), persistent=False)
 
     @property
+    def unused(self) -> list[int]:
+        """Ids without a meaning, the mask not among them."""
+        ids: list[int] = self.banned[1:].tolist()
+        return ids
+
+    @property
     def vocab(self) -> int:
         return self.network.config.vocab
 

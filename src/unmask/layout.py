@@ -3,7 +3,6 @@ canvas; blocks of one token are autoregression; anything between is block diffus
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -31,9 +30,6 @@ class Blocks:
     """Text is written in blocks of `size`: inside a block all at once, block after block."""
 
     size: int
-
-    def widths(self, length: int) -> Iterator[int]:
-        return (min(self.size, length - start) for start in range(0, length, self.size))
 
     def numbers(self, places: Places) -> Tensor:
         """(B, L) int64: which block of its row a token is in, counted from 0 through all documents of the row."""

@@ -19,7 +19,7 @@ from unmask.noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomi
 from unmask.noise.tokens import Masking
 from unmask.objectives.masked import MaskedBound
 from unmask.objectives.next_token import NextToken
-from unmask.objectives.objective import answer_sizes, places_of
+from unmask.objectives.objective import places_of, shared_out
 
 MASK = 310
 PUBLISHED = load_file(Path(__file__).parents[1] / "data_files" / "published_losses.safetensors")
@@ -182,7 +182,7 @@ def test_every_answer_has_the_same_say(masks):
     documents = torch.tensor([[0] * 2 + [1] * 6 + [-1] * 2]).expand(64, -1)
     batch = batch_of(torch.zeros(64, 10, dtype=torch.int64), documents=documents)
     objective = MaskedBound(Masking.over(400, MASK), masks=masks, per="answer")
-    assert answer_sizes(batch)[0].tolist() == [2, 6]
+    assert shared_out(torch.ones(64, 10), batch, "answer")[0, 1:3].tolist() == [1 / 2, torch.tensor(1 / 6).item()]
     assert objective.count(batch) == 128
     for document in (0, 1):
         nll = (documents == document).float()

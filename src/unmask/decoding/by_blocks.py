@@ -19,9 +19,8 @@ class ByBlocks(Denoiser):
     def __init__(self, joint: Denoiser) -> None:
         assert isinstance(joint.rule, CausalContext)
         assert joint.rule.size is not None, "a joint model knows its blocks"
-        unused = joint.banned.tolist()[1:]
         rule = BlockCausal(joint.rule.size)
-        super().__init__(joint.network, mask_id=joint.mask_id, rule=rule, head=joint.head, unused=unused)
+        super().__init__(joint.network, mask_id=joint.mask_id, rule=rule, head=joint.head, unused=joint.unused)
         self.joint, self.layout = joint, BlocksAfterText(joint.rule.size)
 
     def forward(

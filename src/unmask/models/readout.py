@@ -22,8 +22,8 @@ def rows_at_a_time(vocab: int) -> int:
 def logits(hidden: Tensor, weight: Tensor, banned: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
     """(N, D), (V, D), (V,) -> (N, V) float32; symbols in banned (K,) get -inf."""
     out = F.linear(hidden, weight.to(hidden.dtype)).float()
-    out = out if bias is None else out + bias
-    return out if banned is None else out.index_fill(-1, banned, -torch.inf)
+    out = out if bias is None else out.add_(bias)
+    return out if banned is None else out.index_fill_(-1, banned, -torch.inf)
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:

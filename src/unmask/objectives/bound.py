@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from ..layout import Blocks, Whole
 from ..noise.draws import Draws, FromGenerator
 from ..noise.tokens import TokenNoise
 from ..scores import ScorePrediction
-from .objective import Loss, answer_sizes, places_of
+from .objective import Loss, Per, counted, places_of, shared_out
 
 
 @dataclass(frozen=True)
@@ -29,22 +28,20 @@ class Bound:
     power: times are u^power, u spread evenly over the batch, and weighed to match. Noise is rare near t = 0 and weighs
     much there; even times would draw most of the gradient's variance from the few tokens that it hits.
 
-    per="token" divides by scored tokens; per="answer" gives every document the same say however long its scored part.
+    per="token" divides by scored tokens; per="answer" gives every document the same say.
     """
 
     process: TokenNoise
     layout: Blocks = Whole()
-    per: Literal["token", "answer"] = "token"
+    per: Per = "token"
     power: float = 2.0
 
     def count(self, batch: Batch) -> int:
-        return batch.n_scored if self.per == "token" else int(answer_sizes(batch).ne(0).sum())
+        return counted(batch, self.per)
 
     def __call__(self, denoiser: Denoiser, batch: Batch, rng: FromGenerator) -> Loss:
         t, weights = spaced(self.layout.times(places_of(batch), rng.generator), self.power)
-        if self.per == "answer":
-            weights = weights / answer_sizes(batch).gather(1, batch.documents.clamp(min=0)).clamp(min=1)
-        total, _, _ = self.at(denoiser, batch, t, weights, rng)
+        total, _, _ = self.at(denoiser, batch, t, shared_out(weights, batch, self.per), rng)
         return Loss(total, self.count(batch))
 
     def at(

@@ -11,7 +11,7 @@ from ..denoiser import Denoiser
 from ..layout import BlocksAfterText
 from ..noise.draws import FromGenerator
 from .masked import MaskedBound
-from .objective import Loss, answer_sizes, places_of
+from .objective import Loss, places_of, shared_out
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,12 @@ class JointBound:
         offset = torch.randint(self.layout.size, (len(batch.tokens), 1), generator=rng.generator)
         layout, places = replace(self.layout, offset=offset.to(batch.tokens.device)), places_of(batch)
         bound = replace(self.diffusion, layout=layout)
-        masked, weights = bound.masks_at(layout.levels(places, rng.generator), batch, rng)
+        masked, weights = bound.masks_at(bound.clipped(layout.levels(places, rng.generator)), batch, rng)
         noisy = batch.tokens.masked_fill(masked, denoiser.mask_id)
         view = layout.view(batch.tokens, noisy, masked.float(), places, masked)
         asked = torch.cat([masked, batch.scored], 1)
-        weights = torch.cat([weights, torch.full_like(weights, self.weight)], 1)
-        if self.diffusion.per == "answer":
-            sizes = answer_sizes(batch).gather(1, batch.documents.clamp(min=0)).clamp(min=1)
-            weights = weights / sizes.repeat(1, 2)
+        both = (weights, torch.full_like(weights, self.weight))
+        weights = torch.cat([shared_out(part, batch, self.diffusion.per) for part in both], 1)
         prediction = denoiser(view.x, view.t, places=view.places, where=asked)
         total, _ = prediction.cross_entropy(batch.tokens.repeat(1, 2)[asked], weights[asked])
         return Loss(total, self.count(batch))

@@ -13,7 +13,7 @@ from ..denoiser import Denoiser, Prediction
 from ..layout import EARLIEST, Blocks, Whole
 from ..noise.draws import Draws, FromGenerator
 from ..noise.tokens import Masking
-from .objective import Loss, answer_sizes, cut, places_of
+from .objective import Loss, Per, counted, cut, places_of, shared_out
 from .reflection import asked, recycles
 
 
@@ -28,8 +28,7 @@ class MaskedBound:
     exactly k of a block's n scored tokens, k spread evenly over 1..n, and weighs by n / k: the same expectation under
     every schedule with much less variance (LLaDA's likelihood, arXiv 2502.09992, eq. 14).
 
-    per="token" divides by scored tokens; per="answer" gives every document the same say however long its scored part
-    (LLaDA's fine-tuning loss, eq. 5).
+    per="token" divides by scored tokens; per="answer" gives every document the same say.
 
     short: share of the batches cut to a random shorter length (LLaDA trains 1 % so); what is left of such a batch
     stands for the whole of it, so that the count stays what was announced.
@@ -41,24 +40,25 @@ class MaskedBound:
     process: Masking
     layout: Blocks = Whole()
     masks: Literal["independent", "counted"] = "independent"
-    per: Literal["token", "answer"] = "token"
+    per: Per = "token"
     short: float = 0.0
     clip: tuple[float, float] = (0.0, 1.0)
 
     def count(self, batch: Batch) -> int:
-        return batch.n_scored if self.per == "token" else int(answer_sizes(batch).ne(0).sum())
+        return counted(batch, self.per)
 
     def __call__(self, denoiser: Denoiser, batch: Batch, rng: FromGenerator) -> Loss:
         announced = self.count(batch)
         if self.short and torch.rand((), generator=rng.generator) < self.short:
             batch = cut(batch, rng)
-        levels = self.layout.levels(places_of(batch), rng.generator)
-        masked, weights = self.masks_at(self.clip[0] + (self.clip[1] - self.clip[0]) * levels, batch, rng)
+        levels = self.clipped(self.layout.levels(places_of(batch), rng.generator))
+        masked, weights = self.masks_at(levels, batch, rng)
         prediction = shown(denoiser, batch, masked, self.layout, again=recycles(denoiser, rng))
-        if self.per == "answer":
-            weights = weights / answer_sizes(batch).gather(1, batch.documents.clamp(min=0)).clamp(min=1)
-        total, _ = prediction.cross_entropy(batch.tokens[masked], weights[masked])
+        total, _ = prediction.cross_entropy(batch.tokens[masked], shared_out(weights, batch, self.per)[masked])
         return Loss(total * (announced / max(self.count(batch), 1)), announced)
+
+    def clipped(self, levels: Tensor) -> Tensor:
+        return self.clip[0] + (self.clip[1] - self.clip[0]) * levels
 
     def masks_at(self, levels: Tensor, batch: Batch, rng: FromGenerator) -> tuple[Tensor, Tensor]:
         """At one level a block, (B, blocks): which positions are masked (B, L), and what each weighs (B, L)."""

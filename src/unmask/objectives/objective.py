@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from ..data.packing import Batch
 from ..denoiser import Denoiser
 from ..models.attention import Places
 from ..noise.draws import FromGenerator
+
+Per = Literal["token", "answer"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,20 @@ def cut(batch: Batch, rng: FromGenerator) -> Batch:
     return Batch(*(part[:, :length] for part in (batch.tokens, batch.documents, batch.positions, batch.scored)))
 
 
-def answer_sizes(batch: Batch) -> Tensor:
+def counted(batch: Batch, per: Per) -> int:
+    """What a sum over the batch is divided by: scored tokens, or documents that have any."""
+    return batch.n_scored if per == "token" else int(_answer_sizes(batch).ne(0).sum())
+
+
+def shared_out(weights: Tensor, batch: Batch, per: Per) -> Tensor:
+    """weights (B, L) of scored tokens; with per="answer", every document has the same say however long its scored part
+    (LLaDA's fine-tuning loss, arXiv 2502.09992, eq. 5)."""
+    if per == "token":
+        return weights
+    return weights / _answer_sizes(batch).gather(1, batch.documents.clamp(min=0)).clamp(min=1)
+
+
+def _answer_sizes(batch: Batch) -> Tensor:
     """Scored tokens of each document in each row: (B, most documents)."""
     documents = batch.documents.clamp(min=0)
     sizes = torch.zeros(len(documents), int(documents.max()) + 1, device=documents.device)
