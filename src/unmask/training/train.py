@@ -136,6 +136,8 @@ class Trainer:
                     self._now_and_then()
             if self.at.step % self.options.save_every or self.stopping:
                 self.save()
+            if self.at.skipped:
+                told.say(f"{self.at.skipped} of {self.at.step} steps were skipped: their loss or gradient was not finite")
         return self._summary()
 
     def _agree(self) -> None:
