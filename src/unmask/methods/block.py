@@ -27,8 +27,8 @@ class Block(Masked):
         super().__post_init__()
         if self.size < 1:
             raise UserError(f"method.size: a block of {self.size} tokens holds nothing; use 1 or more")
-        if isinstance(self.clip, tuple) and not 0 <= self.clip[0] <= self.clip[1] <= 1:
-            raise UserError(f"method.clip: {list(self.clip)} is no interval of mask rates; use [0.3, 0.8], or auto")
+        if isinstance(self.clip, tuple):
+            check_clip(self.clip)
 
     @property
     def layout(self) -> Blocks:
@@ -43,3 +43,8 @@ class Block(Masked):
 
     def decoding(self) -> Decoding:
         return Decoding(rule=FORWARD) if self.size == 1 else super().decoding()
+
+
+def check_clip(clip: tuple[float, float]) -> None:
+    if not 0 <= clip[0] <= clip[1] <= 1:
+        raise UserError(f"method.clip: {list(clip)} is no interval of mask rates, such as [0.3, 0.8]")

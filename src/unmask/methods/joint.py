@@ -16,16 +16,20 @@ from ..noise.schedule import Linear, Schedule
 from ..noise.tokens import Masking
 from ..objectives.joint import JointBound
 from ..objectives.masked import MaskedBound
+from .block import check_clip
 from .method import Method, Symbols
 
 
 @dataclass(frozen=True)
 class Joint(Method):
-    """size: tokens of a block. weight: of the next-token loss. measure: the likelihood left to right, which is exact,
-    or the bound of the blocks."""
+    """size: tokens of a block. weight: of the next-token loss. clip: train blocks only at mask rates from the first
+    number to the second; a drafted block is nothing but masks, so [0.85, 1] makes drafts that stand more often, and
+    worse blocks where tokens are written one by one. measure: the likelihood left to right, which is exact, or the
+    bound of the blocks."""
 
     size: int = 16
     weight: float = 0.3
+    clip: tuple[float, float] = (0.0, 1.0)
     schedule: Schedule = Linear()
     masks: Literal["independent", "counted"] = "counted"
     per: Literal["token", "answer"] = "answer"
@@ -36,6 +40,7 @@ class Joint(Method):
             raise UserError(f"method.size: a block of {self.size} tokens holds nothing; use 1 or more")
         if self.weight < 0:
             raise UserError(f"method.weight={self.weight} is negative; 0.3 is usual, 0 trains the blocks alone")
+        check_clip(self.clip)
 
     def process(self, symbols: Symbols, network: Transformer | None = None) -> Masking:
         return Masking.over(symbols.vocab, symbols.mask_id, self.schedule)
@@ -57,7 +62,7 @@ class Joint(Method):
         return Decoding(rule=FORWARD)
 
     def _joint(self, symbols: Symbols, per: Literal["token", "answer"]) -> JointBound:
-        bound = MaskedBound(self.process(symbols), self._layout, masks=self.masks, per=per)
+        bound = MaskedBound(self.process(symbols), self._layout, masks=self.masks, per=per, clip=self.clip)
         return JointBound(bound, self._layout, self.weight)
 
     @property
