@@ -89,12 +89,11 @@ class _RMSNorm(torch.autograd.Function):
 
 def plain_turn(x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     normed = x if weight is None else plain_rms_norm(x, weight, eps)
-    left, right = normed.chunk(2, -1)
-    return torch.cat([left * cos - right * sin, right * cos + left * sin], -1).to(x.dtype)
+    return (normed * cos + _swapped(normed) * sin).to(x.dtype)
 
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    """x (B, L, H, D), normed by weight (D,) if given, then turned; cos and sin of the angles (B or 1, L, 1, D / 2)."""
+    """x (B, L, H, D), normed by weight (D,) if given, then turned; cos and sin (B or 1, L, 1, D) as in `rope`."""
     if not by_hand(x):
         return plain_turn(x, cos, sin, weight, eps)
     if not torch.is_grad_enabled():
@@ -108,11 +107,12 @@ def _normed_and_turned(x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor | Non
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
-    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    (left, right), (new_left, new_right) = x.chunk(2, -1), out.chunk(2, -1)
-    torch.mul(left, cos, out=new_left).addcmul_(right, sin, value=-way)
-    torch.mul(right, cos, out=new_right).addcmul_(left, sin, value=way)
-    return out
+    return (x * cos).addcmul_(_swapped(x), sin, value=way)
+
+
+def _swapped(x: Tensor) -> Tensor:
+    """The halves of each head in the other order."""
+    return x.roll(x.shape[-1] // 2, -1)
 
 
 class _Turn(torch.autograd.Function):

@@ -9,17 +9,19 @@ from torch import Tensor
 
 from .config import ModelConfig, RopeScaling
 
-Angles = tuple[Tensor, Tensor]  # their cos and sin
+Angles = tuple[Tensor, Tensor]  # their cos and sin, as `rope` lays them out
 
 
 def rope(position: Tensor, c: ModelConfig) -> Angles:
-    """cos and sin (B, L, 1, R / 2) of the rotate-half form, float32, for the R numbers of a head that rotate."""
+    """Two tensors (B, L, 1, R), float32, for the R numbers of a head that rotate in the rotate-half form: the cos of
+    each number's angle, and its sin, negative for the left half, so that a turn is x cos + (x's halves swapped) sin."""
     width = c.rotary_dim
     rates = c.rope_theta ** (-torch.arange(0, width, 2, device=position.device, dtype=torch.float32) / max(width, 1))
     if c.rope_scaling is not None:
         rates = _stretched(rates, c.rope_scaling)
     angle = position[:, :, None, None].float() * rates
-    return angle.cos(), angle.sin()
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
 
 def _stretched(rates: Tensor, s: RopeScaling) -> Tensor:

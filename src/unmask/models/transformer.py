@@ -77,7 +77,7 @@ class Attention(nn.Module):
     def ask(self, x: Tensor, cos: Tensor, sin: Tensor, see: Sight, index: Tensor, real: Tensor) -> Tensor:
         """Keys and values from all of x (B, L, D), queries only at index (B, K); real (B, K) -> (N, D) in row order."""
         asked = x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
-        where = index[..., None, None].expand(-1, -1, -1, self.rotary // 2)
+        where = index[..., None, None].expand(-1, -1, -1, self.rotary)
         cos_at, sin_at = (c.expand(len(x), -1, -1, -1).gather(1, where) for c in (cos, sin))
         return self.out(self._mix(asked, x, (cos_at, sin_at), (cos, sin), see.only(index))[real])
 
@@ -130,7 +130,7 @@ class Block(nn.Module):
         self.norm2 = norm(c)
         self.mlp = MLPS[c.activation](c) if c.moe is None or layer in c.moe.dense else MoE(c)
         self.modulate = None if c.time == "none" else nn.Linear(c.time_width, 6 * c.width)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = c.dropout
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, see: Sight, time: Tensor | None) -> Tensor:
         first, second = self._modulation(time)
@@ -148,7 +148,7 @@ class Block(nn.Module):
 
     def _gated(self, branch: Tensor, modulation: Modulation) -> Tensor:
         branch = branch if modulation.gate is None else modulation.gate * branch
-        return self.dropout(branch)
+        return F.dropout(branch, self.dropout) if self.dropout and self.training else branch
 
     def _modulation(self, time: Tensor | None) -> tuple[Modulation, Modulation]:
         if self.modulate is None or time is None:

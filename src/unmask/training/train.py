@@ -137,7 +137,7 @@ class Trainer:
             if self.at.step % self.options.save_every or self.stopping:
                 self.save()
             if self.at.skipped:
-                told.say(f"{self.at.skipped} of {self.at.step} steps were skipped: their loss or gradient was not finite")
+                told.say(f"{self.at.skipped} of {self.at.step} steps were skipped, their loss or gradient not finite")
         return self._summary()
 
     def _agree(self) -> None:
