@@ -1,13 +1,17 @@
 """Score entropy: given the true scores it is the bound and the bound is -log p(x) for every x; both samplers tend to p
 as steps grow, also where text is given."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from noisy import Bayes, Enumerated, drawn, fitting, leave_one_out, p_value
 from toy import MASK, SYMBOLS, Toy
 
 from unmask.decoding.canvas import Row
+from unmask.decoding.propose import Proposal
 from unmask.decoding.sampler import decode
+from unmask.decoding.scores import END, Analytic, Euler, clean
 from unmask.decoding.settings import Decoding
 from unmask.evaluation.integral import Integral
 from unmask.evaluation.likelihood import FixedCount, score_batches
@@ -72,18 +76,47 @@ def test_through_mu_a_score_model_is_a_masked_one():
 @pytest.mark.parametrize("rule", ["euler", "analytic"])
 @every_graph
 def test_samplers_draw_from_the_data(graph, rule, known):
-    """Also with a beginning, a middle or an end given."""
+    """Also with a beginning, a middle or an end given. What they draw from to the last digit: below."""
     toy, process = Toy(3), noise(graph, LogLinear())
     settings = Decoding(rule=rule, temperature=1.0, steps=160 if rule == "euler" else 80)
     texts = drawn(process, toy, settings, list(known), 4000)
     assert p_value(texts, fitting(toy, known)) > 1e-3
 
 
+def distance(stepper, process, toy, steps):
+    """Total variation between the data and what so many steps write, from products of whole transition matrices."""
+    noisy = Enumerated(process, toy).noisy
+    texts = (noisy < MASK).all(1)
+    chance = process.pi.double()[noisy].prod(1)
+
+    def forward(chance, law):
+        law = law.nan_to_num(0).clamp(min=0)  # of states that cannot be there is no law
+        each = (law / law.sum(-1, keepdim=True).clamp(min=1e-300)).view(*noisy.shape, SYMBOLS)
+        every = torch.stack([each[:, l][:, noisy[:, l]] for l in range(toy.length)]).prod(0)  # (from, to)
+        return chance @ every
+
+    def score(time):
+        mu = leave_one_out(process, toy, noisy, time.expand(noisy.shape)).nan_to_num(-torch.inf)
+        return process.log_score(noisy, mu, time.expand(noisy.shape)).exp().flatten(0, 1)
+
+    times = torch.linspace(1, END, steps, dtype=torch.float64)
+    at, flat = (lambda time: time.expand(noisy.numel())), noisy.flatten()
+    for t, s in pairwise(times):
+        chance = forward(chance, stepper.law(process, score(t), flat, at(t), at(s)))
+    chance = forward(chance, clean(process, score(times[-1]), flat, at(times[-1])))
+    assert abs(chance.sum() - 1) < 1e-9
+    return float((chance[texts] - toy.joint).abs().sum() / 2)
+
+
+@pytest.mark.parametrize("rule", [Euler, Analytic])
 @every_graph
-def test_few_steps_are_not_enough(graph):
+def test_their_law_tends_to_the_data_as_steps_grow(graph, rule):
+    """Twice the steps, half the distance: the order of both, exactly and for every text at once."""
     toy, process = Toy(3), noise(graph, LogLinear())
-    texts = drawn(process, toy, Decoding(rule="euler", temperature=1.0, steps=2), [None] * 3, 5000)
-    assert p_value(texts, toy.joint) < 1e-6
+    coarse, middle, fine = (distance(rule(Proposal(1.0)), process, toy, steps) for steps in (40, 80, 160))
+    assert 1.8 < coarse / middle < 2.6
+    assert 1.8 < middle / fine < 2.6
+    assert fine < 0.02
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
