@@ -27,7 +27,7 @@ def wheel(tmp_path_factory) -> Path:
 def test_the_wheel_holds_the_package_whole(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
     source = ROOT / "src"
-    kept = {".py", ".yaml", ".html", ".json", ".safetensors", ".typed"}
+    kept = {".py", ".yaml", ".html", ".css", ".js", ".json", ".safetensors", ".typed"}
     wanted = {p.relative_to(source).as_posix() for p in (source / "unmask").rglob("*") if p.suffix in kept}
     assert not wanted - inside
     assert not [name for name in inside if name.startswith(("tests/", "benchmarks/"))]

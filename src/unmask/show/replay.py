@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Pieces = Callable[[Iterable[int]], list[str]]
 DIGITS = 4  # of a confidence
+SCRIPTS = ("past.js", "player.js")  # modules; the page holds them as one
 
 
 class Recorder:
@@ -140,8 +141,18 @@ def write_replay(path: str | Path, pages: Sequence[Page], title: str = "Text out
 
 def render(pages: Sequence[Page], title: str) -> str:
     parts = {"title": html.escape(title), "data": as_script([page.as_dict() for page in pages])}
-    # In one go: a title or a token that looks like a place to fill stays what it is.
-    return re.sub(r"\{\{(title|data)\}\}", lambda place: parts[place[1]], _template())
+    return _with(parts, template())
+
+
+def template() -> str:
+    """The page with its style and its scripts in it; {{title}} (as HTML) and {{data}} (as `as_script`) are left."""
+    script = "".join(re.sub(r"^import .*\n", "", _file(name), flags=re.MULTILINE) for name in SCRIPTS)
+    return _with({"style": _file("player.css"), "script": script}, _file("replay.html"))
+
+
+def _with(parts: Mapping[str, str], page: str) -> str:
+    """In one go: a title or a token that looks like a place to fill stays what it is."""
+    return re.sub(rf"\{{\{{({'|'.join(parts)})\}}\}}", lambda place: parts[place[1]], page)
 
 
 def as_script(data: Any) -> str:
@@ -149,5 +160,5 @@ def as_script(data: Any) -> str:
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _template() -> str:
-    return resources.files(__package__).joinpath("replay.html").read_text(encoding="utf-8")
+def _file(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
