@@ -11,9 +11,10 @@ Random weights, a prompt of 128 tokens, greedy, blocks of 32, a token a step; al
     transformers  greedy `generate` of a Llama of the same shape with its key/value cache
     ours          `unmask`, without a cache, with the dual cache, and with a threshold
 
-The naive loops run on the same layers as ours, so what differs is what is computed, not how well a matmul is written;
-their tokens are asserted equal to ours in float32. Positions that are equally sure to five decimals go from left to
-right on both sides. In bf16 sums in another order differ in more than that: there the share of equal tokens is printed.
+The naive loops run on the same layers as ours with torch's own products, so what differs is what is computed, and that
+our weights are packed; their tokens are asserted equal to ours in float32. Positions that are equally sure to five
+decimals go from left to right on both sides. In bf16 sums in another order differ in more than that: there the share of
+equal tokens is printed.
 How many tokens a pass a threshold writes says nothing on random weights; see `unmask bench MODEL` for a trained one.
 """
 
@@ -35,6 +36,7 @@ from unmask.denoiser import Denoiser
 from unmask.evaluation.peer import Peer
 from unmask.evaluation.speed import Diffusion, Prompts, Speed, Work, Writer, prompts_of, race
 from unmask.models.config import ModelConfig
+from unmask.models.linear import unpacked
 from unmask.models.rope import rope
 from unmask.models.transformer import Block
 
@@ -78,6 +80,7 @@ class Naive:
     def n_bytes(self) -> int:
         return sum(p.nbytes for p in self.network.parameters())
 
+    @unpacked()
     @torch.inference_mode()
     def write(self, prompts: Prompts, length: int) -> tuple[list[list[int]], Work]:
         device, before = self.network.embed.weight.device, len(prompts[0])

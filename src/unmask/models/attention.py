@@ -7,7 +7,7 @@ doubled inputs need no rule of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, cast
@@ -115,6 +115,15 @@ class Sight(Protocol):
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention: q (B, Lq, H, D) after RoPE, k and v (B, L, Hkv, D) of the tokens beside them -> (B, Lq, H D)."""
+        ...
+
+
+class Memory(Protocol):
+    """Keys and values that outlive a pass: a cache, or another way to look at one."""
+
+    def open(self, rule: Rule, position: Tensor, feed: Tensor, clean: Tensor | None = None) -> Sequence[Sight]:
+        """Begin a pass: position (B, L) of its tokens, feed (B, L) bool those that go through the network, clean (B, L)
+        bool where a rule asks -> what each layer's queries see."""
         ...
 
 

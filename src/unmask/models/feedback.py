@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import ModelConfig
+from .linear import Linear
 
 
 class Added(nn.Module):
@@ -13,7 +14,7 @@ class Added(nn.Module):
 
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
-        self.lead = nn.Linear(c.latent or c.width, c.width, bias=False)
+        self.lead = Linear(c.latent or c.width, c.width, bias=False)
 
     def forward(self, said: Tensor) -> Tensor:
         return self.lead(said)

@@ -6,13 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig
+from .linear import Linear
 
 
 class SwiGLU(nn.Module):
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(c.width, 2 * c.mlp_width, bias=c.mlp_bias)
-        self.down = nn.Linear(c.mlp_width, c.width, bias=c.mlp_bias)
+        self.gate_up = Linear(c.width, 2 * c.mlp_width, bias=c.mlp_bias)
+        self.down = Linear(c.mlp_width, c.width, bias=c.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, -1)
@@ -22,8 +23,8 @@ class SwiGLU(nn.Module):
 class GELU(nn.Module):
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(c.width, c.mlp_width, bias=c.mlp_bias)
-        self.down = nn.Linear(c.mlp_width, c.width, bias=c.mlp_bias)
+        self.up = Linear(c.width, c.mlp_width, bias=c.mlp_bias)
+        self.down = Linear(c.mlp_width, c.width, bias=c.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(x), approximate="tanh"))

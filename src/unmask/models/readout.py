@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from .linear import product
 
 CHUNK = 4 << 20  # logits held at a time, in elements: 16 MB in float32
 
@@ -21,7 +22,7 @@ def rows_at_a_time(vocab: int) -> int:
 
 def logits(hidden: Tensor, weight: Tensor, banned: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
     """(N, D), (V, D), (V,) -> (N, V) float32; symbols in banned (K,) get -inf."""
-    out = F.linear(hidden, weight.to(hidden.dtype)).float()
+    out = product(hidden, weight.to(hidden.dtype)).float()
     out = out if bias is None else out.add_(bias)
     return out if banned is None else out.index_fill_(-1, banned, -torch.inf)
 

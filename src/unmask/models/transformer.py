@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import Everything, Places, Rule, Sight, Visibility
+from .attention import Everything, Memory, Places, Rule, Sight, Visibility
 from .cache import Cache
 from .config import ModelConfig
 from .feedback import FEEDBACKS
 from .fused import rms_norm, turn
+from .linear import Linear
 from .mlp import MLPS
 from .moe import MoE
 from .rope import Angles, rope
@@ -61,9 +62,9 @@ class Attention(nn.Module):
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
         self.head, self.rotary, self.clip = c.head_dim, c.rotary_dim, c.clip_qkv
-        self.q = nn.Linear(c.width, c.heads * c.head_dim, bias=c.qkv_bias)
-        self.kv = nn.Linear(c.width, 2 * c.n_kv_heads * c.head_dim, bias=c.qkv_bias)
-        self.out = nn.Linear(c.heads * c.head_dim, c.width, bias=c.out_bias)
+        self.q = Linear(c.width, c.heads * c.head_dim, bias=c.qkv_bias)
+        self.kv = Linear(c.width, 2 * c.n_kv_heads * c.head_dim, bias=c.qkv_bias)
+        self.out = Linear(c.heads * c.head_dim, c.width, bias=c.out_bias)
         self.whole = c.qk_norm == "whole"
         q_width, k_width = (n * c.head_dim if self.whole else c.head_dim for n in (c.heads, c.n_kv_heads))
         self.q_norm = RMSNorm(q_width, c.norm_eps) if c.qk_norm else None
@@ -112,7 +113,7 @@ class TimeEmbedding(nn.Module):
     def __init__(self, width: int, scale: float, waves: int = 256) -> None:
         super().__init__()
         self.scale, self.waves = scale, waves
-        self.mlp = nn.Sequential(nn.Linear(waves, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(Linear(waves, width), nn.SiLU(), Linear(width, width))
 
     def forward(self, t: Tensor) -> Tensor:
         half = self.waves // 2
@@ -129,7 +130,7 @@ class Block(nn.Module):
         self.norm1, self.attention = norm(c), Attention(c)
         self.norm2 = norm(c)
         self.mlp = MLPS[c.activation](c) if c.moe is None or layer in c.moe.dense else MoE(c)
-        self.modulate = None if c.time == "none" else nn.Linear(c.time_width, 6 * c.width)
+        self.modulate = None if c.time == "none" else Linear(c.time_width, 6 * c.width)
         self.dropout = c.dropout
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, see: Sight, time: Tensor | None) -> Tensor:
@@ -192,7 +193,7 @@ class Transformer(nn.Module):
         super().__init__()
         c = self.config = config
         self.embed = nn.Embedding(c.vocab, c.latent or c.width)
-        self.inlet = nn.Linear(c.latent, c.width, bias=False) if c.latent else None
+        self.inlet = Linear(c.latent, c.width, bias=False) if c.latent else None
         self.feedback: nn.Module | None = None if c.feedback == "none" else FEEDBACKS[c.feedback](c)
         self.positions = nn.Embedding(c.context, c.width) if c.positions == "learned" else None
         time = None if c.time == "none" else TimeEmbedding(c.time_width, c.time_scale)
@@ -200,8 +201,8 @@ class Transformer(nn.Module):
         self.no_time: nn.Module | None = None if c.timed else time  # adds its biases, and is always told 0
         self.blocks = nn.ModuleList(Block(c, layer) for layer in range(c.layers))
         self.norm = norm(c)
-        self.modulate = None if c.time == "none" else nn.Linear(c.time_width, 2 * c.width)
-        self.head = nn.Linear(c.width, c.vocab, bias=c.head_bias)
+        self.modulate = None if c.time == "none" else Linear(c.time_width, 2 * c.width)
+        self.head = Linear(c.width, c.vocab, bias=c.head_bias)
         if c.tied:
             self.head.weight = self.embed.weight
         self.recompute = False  # gradient checkpointing: a block's activations are computed again in the backward pass
@@ -226,7 +227,7 @@ class Transformer(nn.Module):
         t: Tensor | None = None,
         where: Tensor | None = None,
         *,
-        cache: Cache | None = None,
+        cache: Memory | None = None,
         feed: Tensor | None = None,
         feedback: Tensor | None = None,
     ) -> Tensor:

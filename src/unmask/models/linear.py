@@ -1,0 +1,63 @@
+"""Matrix products whose weights are packed once for a processor's kernels, as long as nothing is learnt.
+
+A product begins by copying the weights into the order in which its kernel reads them. For the few rows that a decoding
+step asks for, that is up to half of the work. oneDNN lets one copy serve every call. It also sums a row in the same
+order however many there are beside it, which the usual kernels do not below four rows: a text is the same to the last
+bit alone and in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+_OPS = torch.ops.mkldnn
+_allowed = [torch.backends.mkldnn.is_available() and hasattr(_OPS, "_reorder_linear_weight")]
+_packed = WeakTensorKeyDictionary()  # weight -> (which version of it where, its packed copy)
+
+
+class Linear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return product(x, self.weight, self.bias)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (..., D) times weight (V, D) transposed, plus bias (V,) -> (..., V)."""
+    if not _packs(x, weight):
+        return F.linear(x, weight, bias)
+    out: Tensor = _OPS._linear_pointwise(x, _pack(weight), bias, "none", [], "")
+    return out
+
+
+@contextmanager
+def unpacked() -> Iterator[None]:
+    """Inside, every product is torch's own, as in the implementations that we are measured against."""
+    was, _allowed[0] = _allowed[0], False
+    try:
+        yield
+    finally:
+        _allowed[0] = was
+
+
+def _packs(x: Tensor, weight: Tensor) -> bool:
+    """Only in float32 on a processor, and only where no gradient is kept: what is learnt changes with every step."""
+    if torch.is_grad_enabled() or not _allowed[0] or torch.compiler.is_compiling():
+        return False
+    usual = x.dtype == weight.dtype == torch.float32 and weight.device.type == "cpu"
+    return usual and not torch.is_autocast_enabled("cpu")
+
+
+def _pack(weight: Tensor) -> Tensor:
+    """Packed when first asked for, and anew once the weights have changed."""
+    state = weight.data_ptr(), weight._version
+    known = _packed.get(weight)
+    if known is None or known[0] != state:
+        known = state, _OPS._reorder_linear_weight(weight.detach())
+        _packed[weight] = known
+    copy: Tensor = known[1]
+    return copy

@@ -1,0 +1,68 @@
+"""Packed products are torch's, follow the weights as they change, and sum a row alike whatever stands beside it."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unmask.models import linear
+from unmask.models.linear import Linear, unpacked
+
+packed = pytest.mark.skipif(not linear._allowed[0], reason="torch was built without oneDNN's packed products")
+
+
+def layer(width=48, out=40, bias=True):
+    torch.manual_seed(0)
+    return Linear(width, out, bias=bias), torch.randn(70, width)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_product_is_torchs(bias):
+    made, x = layer(bias=bias)
+    with torch.inference_mode():
+        torch.testing.assert_close(made(x), F.linear(x, made.weight, made.bias))
+        torch.testing.assert_close(made(x.view(7, 10, -1)), F.linear(x, made.weight, made.bias).view(7, 10, -1))
+
+
+def test_what_is_learnt_is_not_packed():
+    made, x = layer()
+    with torch.no_grad():
+        made(x)
+    made(x).square().sum().backward()
+    assert made.weight.grad is not None
+    with torch.no_grad():
+        made.weight.sub_(made.weight.grad)
+        torch.testing.assert_close(made(x), F.linear(x, made.weight, made.bias))
+        made.weight.data = torch.ones_like(made.weight)
+        torch.testing.assert_close(made(x), F.linear(x, made.weight, made.bias))
+
+
+@packed
+@pytest.mark.parametrize("width", [16, 48, 129])
+def test_a_row_is_the_same_to_the_last_bit_beside_any_others(width):
+    made, x = layer(width)
+    with torch.inference_mode():
+        whole = made(x)
+        for rows in (1, 2, 3, 4, 5, 17, 32):
+            for start in (0, 1, len(x) - rows):
+                assert torch.equal(made(x[start : start + rows]), whole[start : start + rows])
+
+
+@packed
+def test_a_copy_is_kept_as_long_as_its_weights():
+    made, x = layer()
+    with torch.inference_mode():
+        made(x)
+    assert made.weight in linear._packed
+    twin, before = copy.deepcopy(made), len(linear._packed)
+    del made
+    assert len(linear._packed) == before - 1
+    with torch.inference_mode():
+        twin(x)
+
+
+def test_the_switch_leads_back_to_torchs_own():
+    made, x = layer()
+    with torch.inference_mode(), unpacked():
+        assert torch.equal(made(x), F.linear(x, made.weight, made.bias))
