@@ -4,7 +4,7 @@ model of the same shape in `transformers`, all in one run and in turns."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Annotated, Any
 
@@ -17,13 +17,15 @@ from .decoding.context import CACHES
 from .decoding.presets import PRESETS
 from .decoding.settings import RULES, Decoding, default_settings
 from .denoiser import Denoiser
-from .device import pick_device, pick_dtype
+from .device import pick_device, pick_weights
 from .errors import UserError, nearest
 from .evaluation.peer import Peer
+from .evaluation.rounding import Rounding, rounding_of
 from .evaluation.speed import Diffusion, Speed, Writer, prompts_of, race
 from .lm import load
 from .models.attention import BlockCausal, Everything, block_size
 from .models.config import ModelConfig
+from .models.int8 import use_int8
 from .models.transformer import Transformer
 from .noise.process import Process
 from .noise.tokens import Masking
@@ -58,7 +60,7 @@ class _Own(BaseModel):
     ways: Names = Field(default=["llada", "fast-dllm"], description="presets or rules, divided by commas")
     caches: Names | None = Field(default=None, description="default none and the one that suits the model")
     batches: Sizes = Field(default=[1, 8], description="texts written at a time")
-    dtypes: Names = Field(default=["auto"], description="fp32, bf16 or both")
+    dtypes: Names = Field(default=["auto"], description="fp32, bf16, int8 or several")
     prompt: int = Field(default=128, gt=0, description="tokens before each text")
     tokens: int = Field(default=256, gt=0, description="new tokens of each")
     text: str | None = Field(default=None, description="a file whose words are the prompts; default random tokens")
@@ -86,7 +88,7 @@ class BenchOptions(create_model("Asked", __base__=_Own, **{n: f for n, f in DECO
             if name not in CACHES:
                 raise UserError(f"caches: {name!r} is unknown; {nearest(name, CACHES)}")
         for name in found.dtypes:
-            pick_dtype(name, torch.device("cpu"))
+            pick_weights(name, torch.device("cpu"))
         if found.model not in SHAPES and found.block_causal is not None:
             raise UserError(f"block_causal={found.block_causal}: {found.model} knows what it sees; leave it out")
         if found.model in SHAPES and found.text is not None:
@@ -110,7 +112,7 @@ class Entrant:
 @dataclass(frozen=True)
 class Case:
     """way, cache: who wrote; exact: whether no cache was in the way; share: of the matmul peak; speedup: against
-    `transformers` in the same batch, None without it."""
+    `transformers` in the same batch, None without it; rounding: what 8 bits cost, where they are used."""
 
     dtype: str
     batch: int
@@ -120,6 +122,7 @@ class Case:
     speed: Speed
     share: float
     speedup: float | None
+    rounding: Rounding | None = None
 
     def as_dict(self) -> dict[str, Any]:
         speed, work = self.speed, self.speed.work
@@ -138,6 +141,7 @@ class Case:
             "queries": work.queries,
             "peak_share": round(self.share, 4),
             "memory": speed.memory,
+            "rounding": None if self.rounding is None else asdict(self.rounding),
         }
 
 
@@ -145,8 +149,9 @@ def run(options: BenchOptions) -> list[Case]:
     """Time everything; what cannot be done is said before anything is timed."""
     device, cases = pick_device(options.device), []
     for name in options.dtypes:
-        dtype = pick_dtype(name, device)
-        entrant = _entrant(options, device, name, dtype)
+        dtype, int8 = pick_weights(name, device)
+        entrant = _entrant(options, device, name)
+        rounding = rounding_of(entrant.denoiser, entrant.prompts) if int8 else None
         ways = list(_ways(options, entrant))
         writers: list[Writer] = [Diffusion(entrant.denoiser, entrant.process, how, options.seed) for _, how in ways]
         labels = [(way, str(how.cache), how.policy(entrant.denoiser).exact) for way, how in ways]
@@ -159,8 +164,8 @@ def run(options: BenchOptions) -> list[Case]:
             peer = speeds[0].tokens_per_second if labels[0][0] == PEER else None
             for label, speed in zip(labels, speeds):
                 speedup = None if peer is None else speed.tokens_per_second / peer
-                kind = str(dtype).removeprefix("torch.")
-                cases.append(Case(kind, batch, *label, speed, speed.share(peak), speedup))
+                kind = name if int8 else str(dtype).removeprefix("torch.")
+                cases.append(Case(kind, batch, *label, speed, speed.share(peak), speedup, rounding))
     return cases
 
 
@@ -173,11 +178,14 @@ def _ways(options: BenchOptions, entrant: Entrant) -> Iterator[tuple[str, Decodi
             yield name, replace(how, cache=cache).for_model(entrant.denoiser, options.tokens)
 
 
-def _entrant(options: BenchOptions, device: torch.device, name: str, dtype: torch.dtype) -> Entrant:
+def _entrant(options: BenchOptions, device: torch.device, name: str) -> Entrant:
     rows, length = max(options.batches), options.prompt
     if options.model in SHAPES:
         shape = SHAPES[options.model].model_copy(update={"context": length + options.tokens})
+        dtype, int8 = pick_weights(name, device)
         denoiser, process = of_shape(shape, device, dtype, options.block_causal)
+        if int8:
+            use_int8(denoiser.network)
         return Entrant(denoiser, process, default_settings(denoiser), _random(denoiser, rows, length))
     lm = load(options.model, device=options.device, dtype=name)
     if length + options.tokens > lm.context:
@@ -225,7 +233,9 @@ def _read(path: str) -> str:
 def tables(cases: Sequence[Case]) -> Iterator[Table]:
     """One for each number format and batch, narrow enough for a terminal."""
     for (dtype, batch), some in groupby(cases, lambda case: (case.dtype, case.batch)):
-        found = Table(title=f"{dtype}, batch {batch}", title_justify="left", caption="~ approximate cache")
+        some = list(some)
+        notes = ["~ approximate cache", *{str(case.rounding) for case in some if case.rounding}]
+        found = Table(title=f"{dtype}, batch {batch}", title_justify="left", caption="; ".join(notes))
         for head in ("way", "cache"):
             found.add_column(head)
         for head in ("tokens/s", "speedup", "passes", "a pass", "queries", "of peak", "MB"):

@@ -7,6 +7,7 @@ import torch
 from .errors import UserError
 
 DTYPES = {"fp32": torch.float32, "float32": torch.float32, "bf16": torch.bfloat16, "bfloat16": torch.bfloat16}
+INT8 = "int8"  # weights are loaded in float32 and multiplied in 8 bits: `models.int8`
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -31,6 +32,15 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise UserError(f"dtype: {name!r} is unknown; use auto, fp32 or bf16")
     return DTYPES[name]
+
+
+def pick_weights(name: str, device: torch.device) -> tuple[torch.dtype, bool]:
+    """As `pick_dtype`, for what is only read, and whether products are to be in 8 bits."""
+    if name == INT8:
+        return torch.float32, True
+    if name != "auto" and name not in DTYPES:
+        raise UserError(f"dtype: {name!r} is unknown; use auto, fp32, bf16 or int8")
+    return pick_dtype(name, device), False
 
 
 def has_bfloat16(device: torch.device) -> bool:

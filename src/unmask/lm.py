@@ -17,12 +17,13 @@ from .decoding.canvas import Row
 from .decoding.sampler import Counts, Decoded, Observer, decode
 from .decoding.settings import Decoding, one_sided
 from .denoiser import Denoiser
-from .device import pick_device, pick_dtype
+from .device import pick_device, pick_weights
 from .errors import UserError
 from .evaluation.likelihood import Score, score_batches
 from .evaluation.subject import Subject
 from .methods.method import Method
 from .models.checkpoint import as_published, load_model, save_model
+from .models.int8 import use_int8
 from .noise.process import Process
 from .recipe import method_of
 from .request import Fill, Generate, gaps
@@ -52,7 +53,8 @@ class LanguageModel:
 
     def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto", trust: bool = False) -> None:
         self.device = pick_device(device)
-        network, self.config = load_model(folder, dtype=pick_dtype(dtype, self.device), device=self.device)
+        wanted, int8 = pick_weights(dtype, self.device)
+        network, self.config = load_model(folder, dtype=wanted, device=self.device)
         self.name = self.config.get("name", folder.parent.name if folder.name == "model" else folder.name)
         self.tokenizer: Tokenizer = tokenizer_of(folder, self.config)
         if as_published(self.config) and self.config["method"]["kind"] == "autoregressive":
@@ -65,6 +67,8 @@ class LanguageModel:
         self.method: Method = method_of(self.config.get("method"), imports=trust)
         self.symbols = symbols_of(self.tokenizer, network.config.vocab)
         self.denoiser: Denoiser = self.method.denoiser(network, self.symbols).to(self.device).eval()
+        if int8:
+            use_int8(network)
 
     @property
     def context(self) -> int:

@@ -12,7 +12,7 @@ import torch
 from .base import has_tokenizer, model_folder
 from .data.tokenizer import load_tokenizer
 from .denoiser import Denoiser, ShiftedLogits
-from .device import pick_device, pick_dtype
+from .device import pick_device, pick_weights
 from .errors import UserError
 from .folder import read_json
 from .gemma import gemma_denoiser
@@ -23,6 +23,7 @@ from .models.attention import Causal
 from .models.checkpoint import as_published, facts_of, load_model
 from .models.families import Facts
 from .models.families.diffusion_gemma import ARCHITECTURE
+from .models.int8 import use_int8
 from .models.transformer import Transformer
 from .recipe import method_of
 from .run import symbols_of
@@ -37,15 +38,18 @@ def load_denoiser(
 ) -> LoadedDenoiser:
     """The network of a checkpoint, ours or of a published family, with its rule, head and mask.
 
-    dtype: None is as stored. mask_id: instead of the family's own. UserError says what is missing or damaged.
+    dtype: None is as stored; "int8" multiplies in 8 bits. mask_id: instead of the family's own. UserError says what is
+    missing or damaged.
     """
     folder = model_folder(str(path_or_hub_id))
     place = pick_device(str(device or "cpu"))
-    wanted = pick_dtype(dtype, place) if isinstance(dtype, str) else dtype
+    wanted, int8 = pick_weights(dtype, place) if isinstance(dtype, str) else (dtype, False)
     raw = read_json(folder / "config.json")
     if ARCHITECTURE in (raw.get("architectures") or []):
         return gemma_denoiser(folder, raw, wanted, place)
     network, config = load_model(folder, dtype=wanted, device=place)
+    if int8:
+        use_int8(network)
     origin, facts = config.get("published"), facts_of(config)
     if has_tokenizer(folder) and not as_published(config):
         return _own(folder, network, config)

@@ -8,7 +8,7 @@ bit alone and in a batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -16,9 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+Product = Callable[[Tensor, Tensor | None], Tensor]  # x (..., D), bias (V,) or None -> (..., V)
+Packer = Callable[[Tensor], Product]  # weight (V, D) -> the product with its packed copy
+
 _OPS = torch.ops.mkldnn
 _allowed = [torch.backends.mkldnn.is_available() and hasattr(_OPS, "_reorder_linear_weight")]
-_packed = WeakTensorKeyDictionary()  # weight -> (which version of it where, its packed copy)
+_packers = WeakTensorKeyDictionary()  # weight -> how it is packed, if in another way than usual
+_packed = WeakTensorKeyDictionary()  # weight -> (which version of it where, the product)
 
 
 class Linear(nn.Linear):
@@ -28,10 +32,13 @@ class Linear(nn.Linear):
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (..., D) times weight (V, D) transposed, plus bias (V,) -> (..., V)."""
-    if not _packs(x, weight):
-        return F.linear(x, weight, bias)
-    out: Tensor = _OPS._linear_pointwise(x, _pack(weight), bias, "none", [], "")
-    return out
+    return _product_with(weight)(x, bias) if _packs(x, weight) else F.linear(x, weight, bias)
+
+
+def pack_as(weight: Tensor, packer: Packer) -> None:
+    """From now on, products with this weight that are packed at all are packed so."""
+    _packers[weight] = packer
+    _packed.pop(weight, None)
 
 
 @contextmanager
@@ -52,12 +59,18 @@ def _packs(x: Tensor, weight: Tensor) -> bool:
     return usual and not torch.is_autocast_enabled("cpu")
 
 
-def _pack(weight: Tensor) -> Tensor:
+def _product_with(weight: Tensor) -> Product:
     """Packed when first asked for, and anew once the weights have changed."""
     state = weight.data_ptr(), weight._version
     known = _packed.get(weight)
     if known is None or known[0] != state:
-        known = state, _OPS._reorder_linear_weight(weight.detach())
+        packer: Packer = _packers.get(weight, _reordered)
+        known = state, packer(weight.detach())
         _packed[weight] = known
-    copy: Tensor = known[1]
-    return copy
+    made: Product = known[1]
+    return made
+
+
+def _reordered(weight: Tensor) -> Product:
+    copy = _OPS._reorder_linear_weight(weight)
+    return lambda x, bias: _OPS._linear_pointwise(x, copy, bias, "none", [], "")
