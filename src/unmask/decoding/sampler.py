@@ -138,7 +138,7 @@ def _checked(row: Row, said: Speculated, eos_id: int | None, mask_id: int) -> De
         settled_at=[*[-1] * given, *said.passes, *[-1] * rest],
         confidence=[*[1.0] * given, *said.sure, *[0.0] * rest],
         finish_reason=finish,
-        counts=Counts(2 * len(said.drafted), said.queries, len(tokens), said.seconds),
+        counts=Counts(len(said.drafted), said.queries, len(tokens), said.seconds),
         drafts=list(zip(said.drafted, said.accepted)),
     )
 

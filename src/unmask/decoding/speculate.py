@@ -1,14 +1,13 @@
-"""Self-speculation of joint models: diffusion drafts a block, one causal pass of the same network checks it. What is
-written is exactly what the model would write left to right, several tokens a cycle. Knows no noise and no training.
+"""Self-speculation of joint models: diffusion drafts, and the same network checks the draft as it reads left to right.
+What is written is what the model would write left to right, several tokens a pass. Knows no noise and no training.
 
-A cycle is two passes over a cache of clean text, behind a start token:
-  draft    the last token written, and a block of masks behind the text. The former's output is the law p of the next
-           token, so that one is exact; the others' outputs are the laws q of the tokens after it, each on its own.
-  verify   the block as text. Output by output p is now known of every token drafted. Drafts stay up to the first that
-           is rejected, which is drawn anew; behind a block without any stands one token more, for which p is known too.
-A draft x is accepted with probability min(1, p(x) / q(x)), and what replaces it is drawn from the part of p that q does
-not cover: the tokens have law p, whatever q is (arXiv 2211.17192, theorem 1). At temperature 0 both laws are a single
-token, and this is comparing them.
+Each cycle is one pass, over a cache of clean text behind a start token (the shape of it is in `branches`): it reads the
+tokens that were drafted, and drafts anew behind every token at which the text may turn out to end. The law p of a token
+is known wherever all tokens before it stand. Its draw from p is made with random numbers of the row and the place
+alone, those that left to right would use, and the draft was drawn from its own law q with the same: it stays if both
+are the same token. So whatever is drafted, and however much, the text does not depend on it, at any temperature
+(drafter-invariant speculation, arXiv 2408.07978; a draft stays with a chance of at least (1 - d) / (1 + d), where d is
+the total variation between p and q). How much to draft is a matter of time alone: `budget`.
 """
 
 from __future__ import annotations
@@ -16,29 +15,32 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from ..denoiser import CleanLogits, Denoiser, NextTokenOrBlock
+from ..denoiser import CleanLogits, Denoiser, NextTokenOrBlock, Prediction
 from ..errors import UserError
 from ..models.attention import CausalContext, Places
 from ..models.cache import Cache
-from ..noise.draws import FromCounters, categorical
+from ..models.transformer import Transformer
+from ..noise.draws import FromCounters
+from .branches import Branches, Plan, Shape
+from .budget import Budget, Thrift, Whole
 from .canvas import Row
 from .propose import Proposal
 from .settings import Decoding
 
 GREEDY = Proposal()
-CALLS = 3  # draws a cycle asks for: guesses, verdicts, replacements
 
 
 @dataclass(frozen=True)
 class Speculated:
     """tokens: what was written behind the prompt, up to an end of text and it included; sure: the probability that the
     model gives each of them; passes: the pass of the row, from 0, that wrote it. drafted, accepted: the guesses
-    of each cycle, and how many of them stayed; besides these a cycle writes the token that its draft pass is sure of,
-    and the one that corrects or continues. queries: tokens the network was fed; seconds: until the row was written."""
+    that each pass checked, and how many of them stayed; besides these a pass writes one token that it is sure of.
+    queries: tokens the network was fed; seconds: until the row was written."""
 
     tokens: list[int]
     sure: list[float]
@@ -51,28 +53,30 @@ class Speculated:
 
 @dataclass
 class Texts:
-    """B rows. tokens (B, S): a start token, the prompt, what is written. (B,): prompt, where writing begins; length,
-    how many tokens stand; kept, how many of them the cache has; end, how many there may be; row, which prompt it is.
-    sure (B, S): the probability of what is written."""
+    """B rows. tokens (B, S): a start token, the prompt, what is written; sure (B, S): the probability of that. (B,):
+    prompt, where writing begins; length, how many tokens stand; end, how many there may be; row, which prompt it is."""
 
     tokens: Tensor
     sure: Tensor
     prompt: Tensor
     length: Tensor
-    kept: Tensor
     end: Tensor
     seed: Tensor
     row: Tensor
 
     @classmethod
-    def of(cls, start: int, prompts: Sequence[Sequence[int]], new: Sequence[int], seeds: Sequence[int]) -> Texts:
+    def of(
+        cls, start: int, prompts: Sequence[Sequence[int]], new: Sequence[int], seeds: Sequence[int], ahead: int
+    ) -> Texts:
+        """ahead: slots behind the longest row's end, for drafts that reach beyond it."""
         prompt = torch.tensor([1 + len(tokens) for tokens in prompts])
         end = prompt + torch.tensor(new)
-        tokens = torch.full((len(prompts), int(end.max())), start)
+        tokens = torch.full((len(prompts), int(end.max()) + ahead), start)
         for line, given in zip(tokens, prompts):
             line[1 : 1 + len(given)] = torch.tensor(given, dtype=torch.int64)
-        kept, row = torch.zeros_like(end), torch.arange(len(prompts))
-        return cls(tokens, torch.ones(tokens.shape), prompt, prompt, kept, end, torch.tensor(seeds), row)
+        return cls(
+            tokens, torch.ones(tokens.shape), prompt, prompt, end, torch.tensor(seeds), torch.arange(len(tokens))
+        )
 
     def only(self, index: Tensor) -> Texts:
         return Texts(*(part[index] for part in vars(self).values()))
@@ -84,19 +88,42 @@ class Texts:
     def slot(self) -> Tensor:
         return torch.arange(self.tokens.shape[1], device=self.tokens.device).expand(self.tokens.shape)
 
-    def between(self, first: Tensor, last: Tensor) -> Tensor:
-        """(B, S) bool: the slots in [first, last), both (B,)."""
-        return (self.slot >= first[:, None]) & (self.slot < last[:, None])
-
     def ended(self, eos_id: int | None) -> Tensor:
-        written = self.between(self.prompt, self.length)
-        stops = torch.zeros_like(written) if eos_id is None else written & (self.tokens == eos_id)
-        return (self.length >= self.end) | stops.any(1)
+        full = self.length >= self.end
+        if eos_id is None:
+            return full
+        written = (self.slot >= self.prompt[:, None]) & (self.slot < self.length[:, None])
+        return full | (written & (self.tokens == eos_id)).any(1)
 
-    def draws(self, call: int) -> FromCounters:
-        rng = FromCounters(self.seed, self.slot)
-        rng.begin(call)
-        return rng
+    def ahead(self, count: int) -> Tensor:
+        """The next slots to write in, (B, count)."""
+        return self.length[:, None] + torch.arange(count, device=self.length.device)
+
+    def draw(self, proposal: Proposal, logp: Tensor, slot: Tensor) -> Tensor:
+        """Tokens (B, K) from logp (B, K, V) with the numbers that left to right would draw them with at slot (B, K): a
+        step a token."""
+        each = (slot - self.prompt[:, None]).flatten()
+        rng = FromCounters(self.seed.repeat_interleave(slot.shape[1]), slot.flatten()[:, None] - 1)
+        rng.begin(each)
+        return proposal.draw(logp.flatten(0, 1), rng.at(torch.ones_like(each, dtype=torch.bool)[:, None])).view(
+            slot.shape
+        )
+
+
+@dataclass(frozen=True)
+class Draft:
+    """tokens (B, K): guesses of the next tokens; sure: the model's probability of each, B lists of K, 0 where nothing
+    was guessed and the token is the mask, which is never written."""
+
+    tokens: Tensor
+    sure: list[list[float]]
+
+    @classmethod
+    def none(cls, texts: Texts) -> Draft:
+        return cls(texts.tokens[:, :0], [[] for _ in texts.row])
+
+    def only(self, index: Tensor) -> Draft:
+        return Draft(self.tokens[index], [self.sure[i] for i in index.tolist()])
 
 
 def speculate(denoiser: Denoiser, rows: Sequence[Row], settings: Decoding) -> list[Speculated]:
@@ -120,7 +147,8 @@ def speculate(denoiser: Denoiser, rows: Sequence[Row], settings: Decoding) -> li
 
 
 class Speculation:
-    """A joint model that checks its own drafts. size: of the blocks it drafts; default those it was trained on."""
+    """A joint model that checks its own drafts. size: of the blocks it drafts, each behind every token that it checks;
+    default: up to those that it was trained on, as many and as long as pay on this machine."""
 
     def __init__(
         self, denoiser: Denoiser, proposal: Proposal = GREEDY, size: int | None = None, eos_id: int | None = None
@@ -129,113 +157,146 @@ class Speculation:
         if not isinstance(rule, CausalContext) or not isinstance(head, NextTokenOrBlock):
             raise UserError("rule: self_speculation needs a model that drafts and checks; train one with method=joint")
         self.size, self.start = size or rule.size or 1, head.start
-        unused = denoiser.banned.tolist()[1:]
         self.reader = Denoiser(
-            denoiser.network, mask_id=denoiser.mask_id, rule=CausalContext(), head=CleanLogits(), unused=unused
+            denoiser.network,
+            mask_id=denoiser.mask_id,
+            rule=CausalContext(),
+            head=CleanLogits(),
+            unused=denoiser.banned.tolist()[1:],
         )
         self.proposal, self.eos_id = proposal, eos_id
+        self.budget: Budget = Whole(self.size) if size else self._thrift()
 
     @torch.inference_mode()
     def write(
         self, prompts: Sequence[Sequence[int]], new: Sequence[int], seeds: Sequence[int] | None = None
     ) -> list[Speculated]:
         """Up to new[i] tokens after prompt i, as one batch; rows need not be in step."""
-        began, call = time.perf_counter(), 0
-        texts = Texts.of(self.start, prompts, new, seeds or [0] * len(prompts)).to(self.reader.banned.device)
-        cache = self.reader.network.cache(*texts.tokens.shape)
+        began = time.perf_counter()
+        texts, cache = self._opened(prompts, new, seeds or [0] * len(prompts))
+        draft = Draft.none(texts)
         ledger: list[list[tuple[int, int, int]]] = [[] for _ in prompts]
         done: dict[int, Speculated] = {}
         while True:
             ended = texts.ended(self.eos_id)
-            for i in ended.nonzero()[:, 0].tolist():
-                done[int(texts.row[i])] = self._told(texts, i, ledger, time.perf_counter() - began)
             if bool(ended.any()):
+                for i in ended.nonzero()[:, 0].tolist():
+                    row = int(texts.row[i])
+                    done[row] = self._told(texts, i, ledger[row], time.perf_counter() - began)
+                if len(done) == len(prompts):
+                    return [done[i] for i in range(len(prompts))]
                 index = (~ended).nonzero()[:, 0]
-                texts = texts.only(index)
+                texts, draft = texts.only(index), draft.only(index)
                 cache.only(index)
-            if not len(texts.row):
-                return [done[i] for i in range(len(prompts))]
-            figures = self._cycle(texts, cache, call)
-            for row, *numbers in zip(texts.row.tolist(), *(x.tolist() for x in figures)):
-                ledger[row].append(tuple(numbers))
-            call += CALLS
+            plan = self.budget.plan(draft.sure)
+            look = self._pass if any(ledger) else self._begin
+            stayed, following = self._settle(texts, plan, draft, look(texts, cache, plan, draft))
+            self.budget.learn(plan, draft.sure, stayed)
+            for row, stays, sure in zip(texts.row.tolist(), stayed, draft.sure):
+                fed = plan.queries if ledger[row] else plan.queries + len(prompts[row])
+                ledger[row].append((sum(p > 0 for p in sure[: plan.checked]), stays, fed))
+            draft = following
 
-    def _told(self, texts: Texts, i: int, ledger: list[list[tuple[int, int, int]]], seconds: float) -> Speculated:
-        drafted, accepted, queries = zip(*ledger[int(texts.row[i])]) if ledger[int(texts.row[i])] else ((), (), ())
+    def _opened(
+        self, prompts: Sequence[Sequence[int]], new: Sequence[int], seeds: Sequence[int]
+    ) -> tuple[Texts, Cache]:
+        most = Plan(self.size - 1, (self.size,) * self.size).queries
+        texts = Texts.of(self.start, prompts, new, seeds, ahead=most).to(self.reader.banned.device)
+        return texts, self.reader.network.cache(*texts.tokens.shape)
+
+    def _told(self, texts: Texts, i: int, ledger: list[tuple[int, int, int]], seconds: float) -> Speculated:
+        drafted, accepted, queries = zip(*ledger) if ledger else ((), (), ())
         tokens = texts.tokens[i, texts.prompt[i] : texts.length[i]].tolist()
         if self.eos_id in tokens:
             tokens = tokens[: tokens.index(self.eos_id) + 1]
         sure = texts.sure[i, texts.prompt[i] :].tolist()[: len(tokens)]
-        passes = [at for cycle, stayed in enumerate(accepted) for at in (2 * cycle, *[2 * cycle + 1] * (stayed + 1))]
+        passes = [at for at, stayed in enumerate(accepted) for _ in range(stayed + 1)]
         return Speculated(tokens, sure, passes[: len(tokens)], list(drafted), list(accepted), sum(queries), seconds)
 
-    def _cycle(self, texts: Texts, cache: Cache, call: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Draft, verify, and go on: guesses, how many of them stayed, and tokens fed, of each row (B,)."""
-        block = texts.between(texts.length, (texts.length + self.size).minimum(texts.end))
-        count, fed = block.sum(1), texts.length - texts.kept + 2 * block.sum(1)
-        draft = self._draft(texts, cache, block)
-        guess = self.proposal.draw(draft, texts.draws(call).at(block))
-        texts.tokens = texts.tokens.masked_scatter(block, guess)
-        cache.truncate(texts.length)
-        p = self.reader(
-            texts.tokens, places=Places(texts.slot, None, texts.slot >= 0), where=block, cache=cache, feed=block
+    def _begin(self, texts: Texts, cache: Cache, plan: Plan, draft: Draft) -> Tensor:
+        """The first pass: prompts of unequal lengths, and a block of masks behind each -> hidden states (B K, D) of the
+        outputs that the plan's shape wants."""
+        slot, length = texts.slot, texts.length[:, None]
+        masked = (slot >= length) & (slot < length + plan.masks[0])
+        hidden: Tensor = self.reader.network(
+            texts.tokens.masked_fill(masked, self.reader.mask_id),
+            Places(slot, None, slot < length),
+            self.reader.rule,
+            where=(slot == length - 1) | (masked & (slot > length)),
+            cache=cache,
+            feed=slot < length + plan.masks[0],
         )
-        check = p.logits().log_softmax(-1)
-        stayed, token = self._verdict(texts, block, draft, check, call)
-        texts.kept = texts.length + 1 + stayed
-        cache.truncate(texts.kept)
-        follows = (texts.slot == texts.kept[:, None]) & (texts.kept < texts.end)[:, None]
-        texts.tokens = torch.where(follows, token[:, None], texts.tokens)
-        self._note(texts, block, draft, check)
-        texts.length = (texts.kept + 1).minimum(texts.end)
-        return count - 1, stayed, fed
+        return hidden
 
-    def _note(self, texts: Texts, block: Tensor, draft: Tensor, check: Tensor) -> None:
-        """How sure the model is of what this cycle wrote: the first token as drafted, the others as checked."""
-        after = check.gather(-1, texts.tokens.roll(-1, 1)[block][:, None])[:, 0].exp()
-        sure = torch.zeros_like(texts.sure).masked_scatter(block, after).roll(1, 1)
-        drafted = draft.gather(-1, texts.tokens[block][:, None])[:, 0].exp()
-        first = texts.slot == texts.length[:, None]
-        sure = torch.where(first, torch.zeros_like(sure).masked_scatter(block, drafted), sure)
-        texts.sure = torch.where(texts.between(texts.length, texts.kept + 1), sure, texts.sure)
+    def _pass(self, texts: Texts, cache: Cache, plan: Plan, draft: Draft) -> Tensor:
+        """The same of every other pass."""
+        shape = Shape.of(plan, texts.tokens.device)
+        last = texts.tokens.gather(1, texts.length[:, None] - 1)
+        masks = last.new_full((1, sum(plan.masks)), self.reader.mask_id).expand(len(last), -1)
+        branches = Branches(cache, shape, (texts.length - 1).tolist())
+        hidden: Tensor = self.reader.network(
+            torch.cat([last, draft.tokens[:, : plan.checked], masks], 1),
+            branches.places,
+            where=shape.wanted.expand(len(last), -1),
+            cache=branches,
+        )
+        return hidden
 
-    def _draft(self, texts: Texts, cache: Cache, block: Tensor) -> Tensor:
-        """log-probabilities (N, V) of the tokens of `block` (B, S): of the first from the text alone."""
-        last = texts.slot == texts.length[:, None] - 1
-        others = block & (texts.slot > texts.length[:, None])
-        x = texts.tokens.masked_fill(block, self.reader.mask_id)
-        places = Places(texts.slot, None, texts.slot < texts.length[:, None])
-        feed = block | texts.between(texts.kept, texts.length)
-        return self.reader(x, places=places, where=last | others, cache=cache, feed=feed).logits().log_softmax(-1)
+    def _settle(self, texts: Texts, plan: Plan, draft: Draft, hidden: Tensor) -> tuple[list[int], Draft]:
+        """Write what a pass is sure of, draft anew -> how many of each row's guesses stayed, and the next ones."""
+        hidden = hidden.view(len(texts.row), -1, hidden.shape[-1])
+        slot = texts.ahead(plan.checked + 1)
+        logp = self._laws(hidden[:, : plan.checked + 1])
+        token = texts.draw(self.proposal, logp, slot)
+        stayed = (token[:, :-1] == draft.tokens[:, : plan.checked]).long().cumprod(1).sum(1)
+        texts.tokens.scatter_(1, slot, token)  # those behind one that was not foreseen are written over
+        texts.sure.scatter_(1, slot, logp.gather(-1, token[..., None])[..., 0].exp())
+        texts.length = texts.length + stayed + 1
+        return stayed.tolist(), self._drafted(texts, plan, hidden, stayed)
 
-    def _verdict(self, texts: Texts, block: Tensor, draft: Tensor, check: Tensor, call: int) -> tuple[Tensor, Tensor]:
-        """How many guesses of each row stay (B,), and the token behind them (B,).
+    def _drafted(self, texts: Texts, plan: Plan, hidden: Tensor, stayed: Tensor) -> Draft:
+        """The guesses of each row's block behind the last token that stayed; that the pass wrote one more, and which,
+        they do not know."""
+        most, shape = max(plan.guesses), Shape.of(plan, hidden.device)
+        if not most:
+            return Draft.none(texts)
+        column, slot = torch.arange(most, device=hidden.device), texts.ahead(most)
+        real = (column < shape.count[stayed][:, None]) & (slot < texts.end[:, None] - 1)  # the last needs no draft
+        index = (shape.first[stayed][:, None] + column).clamp_(max=hidden.shape[1] - 1)
+        logq = self._laws(hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1])))
+        token = texts.draw(self.proposal, logq, slot)
+        sure = logq.gather(-1, token[..., None])[..., 0].exp().masked_fill_(~real, 0.0)
+        return Draft(token.masked_fill_(~real, self.reader.mask_id), sure.tolist())
 
-        draft (N, V): log q of the token in each slot of the block; check (N, V): log p of the token in the slot after.
-        """
-        count, column = block.sum(1), torch.arange(self.size, device=block.device)
-        real = column < count[:, None]  # (B, K)
-        guess = texts.tokens.new_zeros(real.shape).masked_scatter(real, texts.tokens[block])
-        if self.proposal.temperature == 0:
-            best = torch.zeros_like(guess).masked_scatter(real, check.argmax(-1))
-            agrees = best[:, :-1] == guess[:, 1:]
-            stayed = _leading(agrees & real[:, 1:])
-            return stayed, best.gather(1, stayed[:, None])[:, 0]
-        p, q = (torch.zeros(*real.shape, x.shape[-1], dtype=torch.float64, device=x.device) for x in (check, draft))
-        p[real], q[real] = self.proposal.law(check).exp(), self.proposal.law(draft).exp()
-        verdict = texts.draws(call + 1).uniform(texts.slot)
-        chance = torch.zeros(real.shape, dtype=torch.float64, device=block.device).masked_scatter(real, verdict[block])
-        said = guess[:, 1:, None]
-        agrees = chance[:, 1:] * q[:, 1:].gather(-1, said)[..., 0] < p[:, :-1].gather(-1, said)[..., 0]
-        stayed = _leading(agrees & real[:, 1:])
-        rows = torch.arange(len(real), device=block.device)
-        covered = torch.cat([q, torch.zeros_like(q[:, :1])], 1)[rows, stayed + 1]
-        covered = covered.masked_fill((stayed + 1 >= count)[:, None], 0.0)  # every guess stayed: one more, from p
-        left = (p[rows, stayed] - covered).clamp(min=0)
-        after = (texts.length + 1 + stayed).clamp(max=texts.tokens.shape[1] - 1)
-        return stayed, categorical(left, texts.draws(call + 2).uniform(texts.slot)[rows, after])
+    def _laws(self, hidden: Tensor) -> Tensor:
+        """(B, K, D) -> log-probabilities (B, K, V)."""
+        head = self.reader.network.head
+        said = Prediction(hidden.flatten(0, 1), head.weight, self.reader.banned, head.bias)
+        return said.mu().unflatten(0, hidden.shape[:2])
+
+    def _thrift(self) -> Thrift:
+        """What is known of this network on this machine; measured when first asked for."""
+        network = self.reader.network
+        if network not in _THRIFT:
+            _THRIFT[network] = Thrift(self.size, *self._cost())
+        return _THRIFT[network]
+
+    @torch.inference_mode()
+    def _cost(self, prompt: int = 64, times: int = 4) -> tuple[float, float]:
+        """Seconds of a pass, and of each token in it: the line through one token, and a whole draft and one block."""
+        small, large = Plan(0, (0,)), Plan(self.size - 1, (*(0,) * (self.size - 1), self.size))
+        texts, cache = self._opened([[self.start] * prompt], [times * (2 + self.size)], [0])
+        draft = Draft(texts.tokens[:, : self.size - 1], [])
+        self._settle(texts, small, draft, self._begin(texts, cache, small, draft))
+        seconds: list[list[float]] = [[], []]
+        for _ in range(times):
+            for plan, taken in zip((small, large), seconds):
+                began = time.perf_counter()
+                self._settle(texts, plan, draft, self._pass(texts, cache, plan, draft))
+                taken.append(time.perf_counter() - began)
+        least, most = (min(taken) for taken in seconds)
+        slope = max(most - least, 0.0) / max(large.queries - small.queries, 1)
+        return least - slope, slope
 
 
-def _leading(agrees: Tensor) -> Tensor:
-    """How many are True before the first that is not: (B, K) bool -> (B,)."""
-    return agrees.long().cumprod(1).sum(1)
+_THRIFT: WeakKeyDictionary[Transformer, Thrift] = WeakKeyDictionary()
