@@ -24,7 +24,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random choice.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Dtype = Annotated[str | None, typer.Option(help="auto (bf16 where hardware has it), fp32, bf16 or, not to train, int8.")]
+Dtype = Annotated[str | None, typer.Option(help="auto (bf16 in hardware, else fp32), fp32, bf16, or int8 to write.")]
     str | None, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16; int8 to run models.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
