@@ -25,8 +25,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 Seed = Annotated[int | None, typer.Option(help="Seed of every random choice.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Dtype = Annotated[str | None, typer.Option(help="auto (bf16 in hardware, else fp32), fp32, bf16, or int8 to write.")]
-    str | None, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16; int8 to run models.")
-]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 File = Annotated[str | None, typer.Option("--recipe", "-r", help="Options as a YAML file.")]
 
