@@ -20,6 +20,7 @@ BINS = 12  # of how sure a draft was
 PRIOR = 4.0  # drafts of each kind that count as seen before any is
 HOPE = 0.8  # the chance of a guess of which nothing is known, given those before it
 MEMORY = 0.98  # of what was seen, after each cycle: what is never drafted any more is forgotten, and tried again
+MIDDLES = [(i + 0.5) / BINS for i in range(BINS)]
 
 
 class Budget(Protocol):
@@ -57,7 +58,7 @@ class Thrift:
     base: float
     slope: float
     tries: list[float] = field(default_factory=lambda: [PRIOR] * BINS)
-    hits: list[float] = field(default_factory=lambda: [PRIOR * middle for middle in _MIDDLES])
+    hits: list[float] = field(default_factory=lambda: [PRIOR * middle for middle in MIDDLES])
     depth: list[float] = field(init=False)
     spent: float = field(init=False)
     written: float = PRIOR
@@ -87,7 +88,7 @@ class Thrift:
     def learn(self, plan: Plan, sure: Sequence[Sequence[float]], stayed: Sequence[int]) -> None:
         self.spent = MEMORY * self.spent + self.base + self.slope * plan.queries * len(stayed)
         self.written = MEMORY * self.written + sum(stayed) + len(stayed)
-        for i, middle in enumerate(_MIDDLES):
+        for i, middle in enumerate(MIDDLES):
             self.tries[i] = PRIOR + MEMORY * (self.tries[i] - PRIOR)
             self.hits[i] = PRIOR * middle + MEMORY * (self.hits[i] - PRIOR * middle)
         for row, stays in zip(sure, stayed):
@@ -103,9 +104,6 @@ class Thrift:
         """What is known of a block's guesses, and of those behind it what one thinks before any is seen."""
         last = known[-1] if known else 1.0
         return [*known, *(last * HOPE**more for more in range(1, self.size - len(known)))]
-
-
-_MIDDLES = [(i + 0.5) / BINS for i in range(BINS)]
 
 
 def _bin(sure: float) -> int:

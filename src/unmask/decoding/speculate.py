@@ -13,26 +13,27 @@ the total variation between p and q). How much to draft is a matter of time alon
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from ..denoiser import CleanLogits, Denoiser, NextTokenOrBlock, Prediction
+from ..denoiser import Denoiser
 from ..errors import UserError
-from ..models.attention import CausalContext, Places
 from ..models.cache import Cache
 from ..models.transformer import Transformer
 from ..noise.draws import FromCounters
-from .branches import Branches, Plan, Shape
+from .branches import Plan, Shape
 from .budget import Budget, Thrift, Whole
 from .canvas import Row
 from .propose import Proposal
+from .reader import Reader
 from .settings import Decoding
 
 GREEDY = Proposal()
+FOLLOWED = ("rule", "block", "temperature", "top_p", "top_k", "eos_id", "cache", "vocabulary")  # of `Decoding`
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,17 @@ class Texts:
         return self.length[:, None] + torch.arange(count, device=self.length.device)
 
     def draw(self, proposal: Proposal, logp: Tensor, slot: Tensor) -> Tensor:
-        """Tokens (B, K) from logp (B, K, V) with the numbers that left to right would draw them with at slot (B, K): a
-        step a token."""
-        each = (slot - self.prompt[:, None]).flatten()
-        rng = FromCounters(self.seed.repeat_interleave(slot.shape[1]), slot.flatten()[:, None] - 1)
-        rng.begin(each)
-        return proposal.draw(logp.flatten(0, 1), rng.at(torch.ones_like(each, dtype=torch.bool)[:, None])).view(
-            slot.shape
-        )
+        """Tokens (B, K) from logp (B, K, V) of what stands in slot (B, K)."""
+        seeds, steps = (x.flatten() for x in (self.seed[:, None].expand_as(slot), slot - self.prompt[:, None]))
+        return drawn(proposal, logp.flatten(0, 1), seeds, slot.flatten() - 1, steps).view(slot.shape)
+
+
+def drawn(proposal: Proposal, logp: Tensor, seed: Tensor, position: Tensor, step: Tensor) -> Tensor:
+    """Tokens (N,) from logp (N, V), with the numbers that left to right draws with at position (N,) of the row with
+    seed (N,), where it is the step-th token that it writes (N,), from 0."""
+    rng = FromCounters(seed, position[:, None])
+    rng.begin(step)
+    return proposal.draw(logp, rng.at(torch.ones_like(position, dtype=torch.bool)[:, None]))
 
 
 @dataclass(frozen=True)
@@ -126,24 +130,20 @@ class Draft:
         return Draft(self.tokens[index], [self.sure[i] for i in index.tolist()])
 
 
-def speculate(denoiser: Denoiser, rows: Sequence[Row], settings: Decoding) -> list[Speculated]:
-    """The rows' open ends, as the settings say; UserError where these say what only other rules can do."""
+def speculation(denoiser: Denoiser, settings: Decoding) -> Speculation:
+    """As the settings say; UserError where these say what only other rules can do."""
+    for field in fields(settings):
+        if field.name not in FOLLOWED and getattr(settings, field.name) not in (field.default, False):
+            raise UserError(f"{field.name}: self_speculation writes as the model does left to right; leave it out")
+    proposal = Proposal(settings.temperature, settings.top_p, settings.top_k)
+    return Speculation(denoiser, proposal, settings.block, settings.eos_id)
+
+
+def ends_only(rows: Sequence[Row]) -> None:
+    """UserError where a row has gaps."""
     for i, row in enumerate(rows):
         if row.open != sorted(row.open):
             raise UserError(f"prompt {i}: has a gap, and self_speculation writes ends of texts only; leave rule out")
-    usual = Decoding(
-        rule=settings.rule, block=settings.block, temperature=settings.temperature, top_p=settings.top_p,
-        top_k=settings.top_k, eos_id=settings.eos_id, cache=settings.cache,
-    )  # fmt: skip
-    for field in fields(usual):
-        if getattr(settings, field.name) not in (getattr(usual, field.name), False):
-            raise UserError(f"{field.name}: self_speculation writes as the model does left to right; leave it out")
-    proposal = Proposal(settings.temperature, settings.top_p, settings.top_k)
-    speculation = Speculation(denoiser, proposal, settings.block, settings.eos_id)
-    prompts = [row.tokens[: len(row.tokens) - row.n_open] for row in rows]
-    if not rows:
-        return []
-    return speculation.write(prompts, [row.n_open for row in rows], [row.seed for row in rows])
 
 
 class Speculation:
@@ -153,17 +153,8 @@ class Speculation:
     def __init__(
         self, denoiser: Denoiser, proposal: Proposal = GREEDY, size: int | None = None, eos_id: int | None = None
     ) -> None:
-        rule, head = denoiser.rule, denoiser.head
-        if not isinstance(rule, CausalContext) or not isinstance(head, NextTokenOrBlock):
-            raise UserError("rule: self_speculation needs a model that drafts and checks; train one with method=joint")
-        self.size, self.start = size or rule.size or 1, head.start
-        self.reader = Denoiser(
-            denoiser.network,
-            mask_id=denoiser.mask_id,
-            rule=CausalContext(),
-            head=CleanLogits(),
-            unused=denoiser.banned.tolist()[1:],
-        )
+        self.reader = Reader(denoiser)
+        self.size = size or self.reader.size
         self.proposal, self.eos_id = proposal, eos_id
         self.budget: Budget = Whole(self.size) if size else self._thrift()
 
@@ -172,36 +163,48 @@ class Speculation:
         self, prompts: Sequence[Sequence[int]], new: Sequence[int], seeds: Sequence[int] | None = None
     ) -> list[Speculated]:
         """Up to new[i] tokens after prompt i, as one batch; rows need not be in step."""
-        began = time.perf_counter()
-        texts, cache = self._opened(prompts, new, seeds or [0] * len(prompts))
+        done: dict[int, Speculated] = {}
+        for _, found in self.passes(prompts, new, seeds or [0] * len(prompts)):
+            done |= found
+        return [done[i] for i in range(len(prompts))]
+
+    def passes(
+        self, prompts: Sequence[Sequence[int]], new: Sequence[int], seeds: Sequence[int]
+    ) -> Iterator[tuple[int, dict[int, Speculated]]]:
+        """Before the first pass and after each: how many tokens it was fed, and the rows that are written now."""
+        began, fed = time.perf_counter(), 0
+        texts, cache = self._opened(prompts, new, seeds)
         draft = Draft.none(texts)
         ledger: list[list[tuple[int, int, int]]] = [[] for _ in prompts]
-        done: dict[int, Speculated] = {}
         while True:
             ended = texts.ended(self.eos_id)
-            if bool(ended.any()):
-                for i in ended.nonzero()[:, 0].tolist():
-                    row = int(texts.row[i])
-                    done[row] = self._told(texts, i, ledger[row], time.perf_counter() - began)
-                if len(done) == len(prompts):
-                    return [done[i] for i in range(len(prompts))]
+            rows = [(i, int(texts.row[i])) for i in ended.nonzero()[:, 0].tolist()]
+            seconds = time.perf_counter() - began
+            yield fed, {row: self._told(texts, i, ledger[row], seconds) for i, row in rows}
+            if rows:
                 index = (~ended).nonzero()[:, 0]
+                if not len(index):
+                    return
                 texts, draft = texts.only(index), draft.only(index)
                 cache.only(index)
             plan = self.budget.plan(draft.sure)
-            look = self._pass if any(ledger) else self._begin
+            look = self._look if any(ledger) else self._first_look
             stayed, following = self._settle(texts, plan, draft, look(texts, cache, plan, draft))
             self.budget.learn(plan, draft.sure, stayed)
-            for row, stays, sure in zip(texts.row.tolist(), stayed, draft.sure):
-                fed = plan.queries if ledger[row] else plan.queries + len(prompts[row])
-                ledger[row].append((sum(p > 0 for p in sure[: plan.checked]), stays, fed))
-            draft = following
+            each = [plan.queries + (0 if ledger[row] else len(prompts[row])) for row in texts.row.tolist()]
+            for row, stays, sure, of_row in zip(texts.row.tolist(), stayed, draft.sure, each):
+                ledger[row].append((sum(p > 0 for p in sure[: plan.checked]), stays, of_row))
+            draft, fed = following, sum(each)
+
+    @property
+    def ahead(self) -> int:
+        """Slots behind a row's end that drafts may reach into."""
+        return Plan(self.size - 1, (self.size,) * self.size).queries
 
     def _opened(
         self, prompts: Sequence[Sequence[int]], new: Sequence[int], seeds: Sequence[int]
     ) -> tuple[Texts, Cache]:
-        most = Plan(self.size - 1, (self.size,) * self.size).queries
-        texts = Texts.of(self.start, prompts, new, seeds, ahead=most).to(self.reader.banned.device)
+        texts = Texts.of(self.reader.start, prompts, new, seeds, ahead=self.ahead).to(self.reader.banned.device)
         return texts, self.reader.network.cache(*texts.tokens.shape)
 
     def _told(self, texts: Texts, i: int, ledger: list[tuple[int, int, int]], seconds: float) -> Speculated:
@@ -213,40 +216,18 @@ class Speculation:
         passes = [at for at, stayed in enumerate(accepted) for _ in range(stayed + 1)]
         return Speculated(tokens, sure, passes[: len(tokens)], list(drafted), list(accepted), sum(queries), seconds)
 
-    def _begin(self, texts: Texts, cache: Cache, plan: Plan, draft: Draft) -> Tensor:
-        """The first pass: prompts of unequal lengths, and a block of masks behind each -> hidden states (B K, D) of the
-        outputs that the plan's shape wants."""
-        slot, length = texts.slot, texts.length[:, None]
-        masked = (slot >= length) & (slot < length + plan.masks[0])
-        hidden: Tensor = self.reader.network(
-            texts.tokens.masked_fill(masked, self.reader.mask_id),
-            Places(slot, None, slot < length),
-            self.reader.rule,
-            where=(slot == length - 1) | (masked & (slot > length)),
-            cache=cache,
-            feed=slot < length + plan.masks[0],
-        )
-        return hidden
+    def _first_look(self, texts: Texts, cache: Cache, plan: Plan, draft: Draft) -> Tensor:
+        return self.reader.begin(cache, texts.tokens, texts.length, plan.masks[0])
 
-    def _pass(self, texts: Texts, cache: Cache, plan: Plan, draft: Draft) -> Tensor:
-        """The same of every other pass."""
-        shape = Shape.of(plan, texts.tokens.device)
+    def _look(self, texts: Texts, cache: Cache, plan: Plan, draft: Draft) -> Tensor:
         last = texts.tokens.gather(1, texts.length[:, None] - 1)
-        masks = last.new_full((1, sum(plan.masks)), self.reader.mask_id).expand(len(last), -1)
-        branches = Branches(cache, shape, (texts.length - 1).tolist())
-        hidden: Tensor = self.reader.network(
-            torch.cat([last, draft.tokens[:, : plan.checked], masks], 1),
-            branches.places,
-            where=shape.wanted.expand(len(last), -1),
-            cache=branches,
-        )
-        return hidden
+        trunk = torch.cat([last, draft.tokens[:, : plan.checked]], 1)
+        return self.reader.go_on(cache, trunk, (texts.length - 1).tolist(), plan)
 
     def _settle(self, texts: Texts, plan: Plan, draft: Draft, hidden: Tensor) -> tuple[list[int], Draft]:
         """Write what a pass is sure of, draft anew -> how many of each row's guesses stayed, and the next ones."""
-        hidden = hidden.view(len(texts.row), -1, hidden.shape[-1])
         slot = texts.ahead(plan.checked + 1)
-        logp = self._laws(hidden[:, : plan.checked + 1])
+        logp = self.reader.laws(hidden[:, : plan.checked + 1])
         token = texts.draw(self.proposal, logp, slot)
         stayed = (token[:, :-1] == draft.tokens[:, : plan.checked]).long().cumprod(1).sum(1)
         texts.tokens.scatter_(1, slot, token)  # those behind one that was not foreseen are written over
@@ -263,16 +244,10 @@ class Speculation:
         column, slot = torch.arange(most, device=hidden.device), texts.ahead(most)
         real = (column < shape.count[stayed][:, None]) & (slot < texts.end[:, None] - 1)  # the last needs no draft
         index = (shape.first[stayed][:, None] + column).clamp_(max=hidden.shape[1] - 1)
-        logq = self._laws(hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1])))
+        logq = self.reader.laws(hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1])))
         token = texts.draw(self.proposal, logq, slot)
         sure = logq.gather(-1, token[..., None])[..., 0].exp().masked_fill_(~real, 0.0)
         return Draft(token.masked_fill_(~real, self.reader.mask_id), sure.tolist())
-
-    def _laws(self, hidden: Tensor) -> Tensor:
-        """(B, K, D) -> log-probabilities (B, K, V)."""
-        head = self.reader.network.head
-        said = Prediction(hidden.flatten(0, 1), head.weight, self.reader.banned, head.bias)
-        return said.mu().unflatten(0, hidden.shape[:2])
 
     def _thrift(self) -> Thrift:
         """What is known of this network on this machine; measured when first asked for."""
@@ -285,14 +260,14 @@ class Speculation:
     def _cost(self, prompt: int = 64, times: int = 4) -> tuple[float, float]:
         """Seconds of a pass, and of each token in it: the line through one token, and a whole draft and one block."""
         small, large = Plan(0, (0,)), Plan(self.size - 1, (*(0,) * (self.size - 1), self.size))
-        texts, cache = self._opened([[self.start] * prompt], [times * (2 + self.size)], [0])
+        texts, cache = self._opened([[self.reader.start] * prompt], [times * (2 + self.size)], [0])
         draft = Draft(texts.tokens[:, : self.size - 1], [])
-        self._settle(texts, small, draft, self._begin(texts, cache, small, draft))
+        self._settle(texts, small, draft, self._first_look(texts, cache, small, draft))
         seconds: list[list[float]] = [[], []]
         for _ in range(times):
             for plan, taken in zip((small, large), seconds):
                 began = time.perf_counter()
-                self._settle(texts, plan, draft, self._pass(texts, cache, plan, draft))
+                self._settle(texts, plan, draft, self._look(texts, cache, plan, draft))
                 taken.append(time.perf_counter() - began)
         least, most = (min(taken) for taken in seconds)
         slope = max(most - least, 0.0) / max(large.queries - small.queries, 1)
