@@ -111,12 +111,16 @@ class LanguageModel:
     def chat(self, messages: list[Message], *, observe: Observer | None = None, **options: Any) -> Text | list[Text]:
         """The assistant's next turn, by the tokenizer's chat template (or a plain default). Options as `generate`."""
         request = Generate.of(options)
+        ids, end = self.turn(messages)
+        found = self._after([ids], end, request, observe)
+        return found[0] if request.samples is None else found
+
+    def turn(self, messages: list[Message]) -> tuple[list[int], int]:
+        """The prompt of the assistant's next turn, and the token that ends it."""
         ids, _ = render(check_messages(messages), self.tokenizer, generation_prompt=True)
         turn = self.tokenizer.turn_ids
         own_template = getattr(self.tokenizer.backend, "chat_template", None)
-        end = turn[1] if turn and not own_template else self.tokenizer.eos_id
-        found = self._after([ids], end, request, observe)
-        return found[0] if request.samples is None else found
+        return ids, turn[1] if turn and not own_template else self.tokenizer.eos_id
 
     @overload
     def fill(self, *parts: str, tokens: int | Sequence[int] = ..., samples: int, **options: Any) -> list[Text]: ...
