@@ -17,13 +17,14 @@ from .recipe import sentence
 
 GAP = re.compile(r"<gap(?::(\d+))?>")
 MOST_DIGITS = 9  # of a gap's size
+KNOWN = {"eos_id", "vocabulary"}  # by the tokenizer: not for the user to say
 Self = TypeVar("Self", bound="Request")
 
 
 def _fields() -> dict[str, Any]:
-    """Every field of `Decoding` but the end of text, which the model knows."""
+    """Every field of `Decoding` but what the tokenizer knows."""
     hints = typing.get_type_hints(Decoding)
-    return {f.name: (hints[f.name], f.default) for f in dataclasses.fields(Decoding) if f.name != "eos_id"}
+    return {f.name: (hints[f.name], f.default) for f in dataclasses.fields(Decoding) if f.name not in KNOWN}
 
 
 class Request(BaseModel):

@@ -13,7 +13,7 @@ A token that may still be taken back keeps its time above 0. The network is aske
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,9 @@ class Ancestral(Stepper):
         """Chance r of noising anew, (B, W) for steps from t to s (B, W); None: never. sure (B, W): probability of
         what stands there, 0 where it is not certain."""
         return None
+
+    def proposing(self, proposal: Proposal) -> Ancestral:
+        return replace(self, proposal=proposal)
 
     def ask(self, tick: Tick) -> Tensor:
         return tick.open & ~tick.memory["certain"] if "certain" in tick.memory else tick.open
@@ -227,6 +230,9 @@ class FirstHitting(Stepper):
     next to go is any of them, when a share u ** (1 / n) of the masking probability is left. No error of steps."""
 
     proposal: Proposal
+
+    def proposing(self, proposal: Proposal) -> FirstHitting:
+        return replace(self, proposal=proposal)
 
     def ask(self, tick: Tick) -> Tensor:
         return first(tick.draws(stage=1).uniform(tick.x), tick.open, torch.ones_like(tick.left))

@@ -7,7 +7,7 @@ so that nothing takes them for settled: no end of text counts, no cache keeps th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -49,7 +49,12 @@ class Revision:
 
 
 class Reviser(Protocol):
-    """Inherit from it. A block must become final: what is taken back may not outweigh for ever what is written."""
+    """Inherit from it. A block must become final: what is taken back may not outweigh for ever what is written.
+
+    rewrites: whether it puts other tokens in the place of drafts.
+    """
+
+    rewrites: ClassVar[bool] = True
 
     def __call__(self, drafts: Drafts) -> Revision: ...
 
@@ -81,6 +86,8 @@ class TakeBack(Reviser):
     (dInfer's hierarchical remasking: 0.4). The block is final once it is full."""
 
     threshold: float = 0.4
+
+    rewrites: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:

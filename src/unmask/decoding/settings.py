@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 
@@ -20,6 +21,11 @@ from ..denoiser import Denoiser
 from ..errors import UserError, nearest
 from ..models.attention import Places, block_size
 from .ancestral import Ancestral, Capped, FirstHitting, Looped, Psi, Rescaled, Unsure
+from .canvas import Row
+from .constrain.constrained import kept
+from .constrain.constraint import Constraint
+from .constrain.keeper import Keeper
+from .constrain.tokens import Vocabulary
 from .context import CACHES, Policy
 from .gaussian import DDIM, Gaussian
 from .guide import Guide
@@ -62,6 +68,8 @@ class Decoding:
     threshold: every token at least this sure; factor: Fast-dLLM's; late: tokens written last of all.
     Reviser. revise: what may be changed or taken back before a block is final; default nothing.
     End. eos_id ends a text written after a prompt; suppress_eos: never write it, default only inside gaps.
+    Language. regex (as `re.fullmatch` reads it) or json_schema: every text is of it, for certain; matches: "new", each
+    run of what is written by itself, or "whole", the given text too. vocabulary: how the tokens are spelled.
 
     cache: what the network is not fed again, one of `context.CACHES`; default exact for a model that never looks ahead,
     none for others, where all but none are approximate. guidance: how much more than it does by itself the given text
@@ -86,6 +94,10 @@ class Decoding:
     cache: str | Spec | None = None
     guidance: float = 0.0
     guide: Guide | None = None
+    regex: str | None = None
+    json_schema: str | Mapping[str, Any] | bool | None = None
+    matches: Literal["new", "whole"] = "new"
+    vocabulary: Vocabulary | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("steps", "block", "block_steps", "top_k"):
@@ -103,7 +115,7 @@ class Decoding:
         if not (math.isfinite(self.guidance) and self.guidance >= 0):
             raise UserError(f"guidance={self.guidance} is not a number from 0 up; 0 is none, 1.5 is usual")
         self._quota()
-        self._reviser()
+        self._check_language(self._reviser())
         if self.rule is not None:
             self._check_rule()
         if self.cache is not None:
@@ -134,13 +146,33 @@ class Decoding:
         proposal, quota, reviser = Proposal(self.temperature, self.top_p, self.top_k), self._quota(), self._reviser()
         timeless = denoiser.network.time is None and denoiser.echo is None
         found = self._rule(proposal=proposal, quota=quota, timeless=timeless, guide=self.guide)
+        keeper = self._keeper(denoiser)
         if isinstance(found, Stepper):
-            return found
+            return kept(found, proposal, keeper)
         if reviser is not None:
-            return Revising(Commit(found, quota, proposal, tuple(self.late)), reviser, proposal)
+            return Revising(kept(Commit(found, quota, proposal, tuple(self.late)), proposal, keeper), reviser, proposal)
         if found in BLIND.values() and not (quota.looks or self.late):
-            return InOrder(found, quota, proposal)
-        return Commit(found, quota, proposal, tuple(self.late))
+            return kept(InOrder(found, quota, proposal), proposal, keeper)
+        return kept(Commit(found, quota, proposal, tuple(self.late)), proposal, keeper)
+
+    @cached_property
+    def constraint(self) -> Constraint | None:
+        return Constraint.of(self.regex, self.json_schema, self.matches)
+
+    def check_rows(self, denoiser: Denoiser, rows: Sequence[Row]) -> None:
+        """UserError where one cannot be written in the language that is asked for, whatever the model says."""
+        keeper = self._keeper(denoiser)
+        if self.constraint is None or keeper is None:
+            return
+        for row in rows:
+            self.constraint.check(keeper, row.tokens, row.open, row.infill)
+
+    def _keeper(self, denoiser: Denoiser) -> Keeper | None:
+        if self.constraint is None:
+            return None
+        end = None if self.suppress_eos else self.eos_id
+        banned = torch.cat([denoiser.banned, denoiser.banned.new_tensor(self.ban)])
+        return self.constraint.keeper(self.vocabulary, end, banned, denoiser.vocab)
 
     def _rule(self, **given: Any) -> Rank | Stepper:
         assert self.rule is not None, "for_model chooses the rule"
@@ -158,11 +190,21 @@ class Decoding:
         made: Reviser | None = build(REVISERS, _spec(self.revise), "revise") if self.revise is not None else None
         return made
 
+    def _check_language(self, reviser: Reviser | None) -> None:
+        if self.constraint is None:
+            return
+        if self.kind == SPECULATING:
+            raise self.constraint.refusal("self_speculation drafts without it; use left_to_right")
+        if reviser is not None and reviser.rewrites:
+            raise self.constraint.refusal("a reviser that changes one token at a time would break it; use take_back")
+
     def _check_rule(self) -> None:
         """Names and options now, not after the model is loaded."""
         if self.rule == SPECULATING:
             return
-        self._rule(proposal=Proposal(), quota=self._quota(), timeless=True, guide=self.guide)
+        found = self._rule(proposal=Proposal(), quota=self._quota(), timeless=True, guide=self.guide)
+        if self.constraint is not None and isinstance(found, Stepper) and found.proposing(Proposal()) is None:
+            raise self.constraint.refusal(f"the {self.kind} rule moves without proposed tokens; use confidence")
         maker = maker_of(RULES, self.kind, "rule", imports=True, functions=True)
         if self.guide is not None and not (is_dataclass(maker) and any(f.name == "guide" for f in fields(maker))):
             raise UserError(f"guide: it pulls at vectors, which the {self.kind} rule has none of; use ddpm or ddim")

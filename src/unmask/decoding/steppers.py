@@ -7,7 +7,7 @@ row's current block, flat: N positions in row order.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -38,6 +38,8 @@ class Tick:
     seed: Tensor
     memory: Memory = field(default_factory=dict)
     padded: Tensor | None = None
+    infill: Tensor | None = None  # (B,) bool: rows that are gaps inside a text
+    given: Tensor | None = None  # (B, W) bool: never open
 
     @property
     def real(self) -> Tensor:
@@ -95,6 +97,10 @@ class Stepper(Protocol):
         """values (N, V) at asked, as `read` returned them, -inf where a symbol is forbidden."""
         ...
 
+    def proposing(self, proposal: Proposal) -> Stepper | None:
+        """The same rule with other proposals; None where its moves are not made of proposed tokens."""
+        return None
+
 
 @dataclass(frozen=True)
 class Commit(Stepper):
@@ -108,6 +114,9 @@ class Commit(Stepper):
     quota: Quota
     proposal: Proposal
     late: tuple[int, ...] = ()
+
+    def proposing(self, proposal: Proposal) -> Commit:
+        return replace(self, proposal=proposal)
 
     def ask(self, tick: Tick) -> Tensor:
         return tick.open
@@ -150,6 +159,9 @@ class InOrder(Stepper):
     rank: Rank
     quota: Quota
     proposal: Proposal
+
+    def proposing(self, proposal: Proposal) -> InOrder:
+        return replace(self, proposal=proposal)
 
     def ask(self, tick: Tick) -> Tensor:
         return self.quota(self._offer(tick))
