@@ -79,6 +79,7 @@ export class Editor {
     const whole = [Math.min(start, ...touching.map(([a]) => a)), Math.max(end, ...touching.map(([, b]) => b))];
     const left = [[whole[0], start], [end, whole[1]]].filter(([a, b]) => b > a && this.text.slice(a, b).trim());
     this.spans = [...apart, ...(inside ? left : [whole])].sort((x, y) => x[0] - y[0]);
+    this.area.focus();
     this.area.setSelectionRange(end, end);
     this.draw();
   }

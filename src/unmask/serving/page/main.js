@@ -139,10 +139,10 @@ const watch = new Watch(there => {
 
 async function meet() {
   try {
-    const [{ data }, { presets }] = await Promise.all([get("v1/models"), get("v1/presets")]);
-    model = data[0].id;
+    const [{ data: [served] }, { presets, options }] = await Promise.all([get("v1/models"), get("v1/presets")]);
+    model = served.id;
     $("model").textContent = model;
-    sampler.offer(presets);
+    sampler.offer(presets, { ...options, tokens: served.max_tokens });
   } catch (error) {
     if (error instanceof Refused && error.status === 401) $("key").showModal();
     else if (error instanceof Refused) state().problem = error.message;

@@ -9,6 +9,7 @@ const MEANS = {
   settled: { open: false, empty: false, settled: true },
   revised: { open: false, empty: false, settled: true, revised: true },
 };
+const MOST_EXPECTED = 256;
 const given = text => ({ text, ...MEANS.given });
 
 export class Run {
@@ -17,7 +18,7 @@ export class Run {
     const start = lead ? [given(lead)] : [];
     Object.assign(this, { path, body, model, lead, offset: start.length, frames: [], times: [0], text: "", usage: null, final: null });
     this.past = new Past({ model, start });
-    this.past.lengthen(this.offset + expected);
+    this.past.lengthen(this.offset + Math.min(expected, MOST_EXPECTED));
     this.began = performance.now();
     this.running = true;
   }

@@ -17,12 +17,13 @@ export class Sampler {
       <label class="check wide"><input type="checkbox" name="vary"> A new seed each time</label>`;
     form.onsubmit = event => event.preventDefault();
     form.elements.preset.onchange = () => this.preset();
-    this.offer({});
+    this.offer({}, {});
   }
 
-  // presets: name -> what it says
-  offer(presets) {
+  // presets: name -> what it says; usual: what the model does by itself
+  offer(presets, usual) {
     const chosen = this.form.elements.preset.value;
+    this.usual = usual;
     this.presets = { "": {}, ...presets };
     this.form.elements.preset.replaceChildren(...Object.keys(this.presets).map(name => new Option(name || "the model's own", name, false, name === chosen)));
     this.preset();
@@ -30,7 +31,7 @@ export class Sampler {
 
   preset() {
     const said = this.presets[this.form.elements.preset.value] || {};
-    for (const { name, usual } of FIELDS) this.form.elements[name].placeholder = said[name] ?? usual ?? "";
+    for (const { name, usual } of FIELDS) this.form.elements[name].placeholder = said[name] ?? this.usual[name] ?? usual ?? "";
     const plain = value => typeof value === "object" && value !== null ? Object.values(value).join(" ") : value;
     const told = Object.entries(said).map(([name, value]) => `${name.replace(/_/g, " ")} ${plain(value)}`).join(" \u00b7 ");
     this.form.querySelector("#preset-is").textContent = told;
