@@ -162,6 +162,25 @@ def test_a_fresh_network_says_nothing_yet(switches):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters()))
 
 
+@every_switch
+def test_no_part_of_a_fresh_network_is_dead(switches):
+    """After a few steps of plain gradient descent every weight has moved: nothing that starts at zero stands behind
+    something else that does. Gates once started shut, beside outputs that start at zero: no block ever learnt."""
+    model = network(**switches).initialise(torch.Generator().manual_seed(0)).train()
+    learnt = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    before = {name: p.detach().clone() for name, p in learnt.items()}
+    x, t = text(rows=8), torch.rand(8, 12, generator=torch.Generator().manual_seed(1))
+    for _ in range(6):
+        said = model.head(model(x, t=t if model.config.timed else None))
+        loss = torch.nn.functional.cross_entropy(said.flatten(0, 1), x.roll(1, 1).flatten())
+        slopes = torch.autograd.grad(loss, list(learnt.values()), allow_unused=True)
+        with torch.no_grad():
+            for p, slope in zip(learnt.values(), slopes):
+                if slope is not None:  # at whatever size a slope arrives, it is to be seen
+                    p -= 0.1 * slope / slope.norm().clamp(min=1e-12)
+    assert [name for name, p in learnt.items() if torch.equal(p, before[name])] == []
+
+
 def test_dropout_acts_only_in_training():
     model, x = network(dropout=0.5), text()
     assert torch.equal(model(x), model(x))

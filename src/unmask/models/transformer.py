@@ -179,6 +179,9 @@ def _picked(part: Tensor, where: Tensor) -> Tensor:
 
 def ragged(where: Tensor) -> tuple[Tensor, Tensor]:
     """where (B, L) bool -> index (B, K) of the asked positions in order, padded, and which of them are real."""
+    if len(where) == 1:  # a packed pass
+        index = where.nonzero()[:, 1][None]
+        return index, torch.ones_like(index, dtype=torch.bool)
     counts = where.sum(1, keepdim=True)
     most = max(int(counts.max()), 1)
     index = where.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
@@ -208,7 +211,8 @@ class Transformer(nn.Module):
         self.recompute = False  # gradient checkpointing: a block's activations are computed again in the backward pass
 
     def initialise(self, rng: torch.Generator) -> Transformer:
-        """Normal weights of variance 1 / fan-in; what writes to the residual stream, and the head, start at zero."""
+        """Normal weights of variance 1 / fan-in; what writes to the residual stream, and the head, start at zero. The
+        gates of adaLN start open: what is zero behind a gate that is zero would stay so."""
         for name, p in self.named_parameters():
             zero = name.endswith(ZERO) or "modulate" in name or name in ("head.weight", "feedback.lead.weight")
             if name == "embed.weight":
@@ -217,6 +221,9 @@ class Transformer(nn.Module):
                 nn.init.zeros_(p)
             elif p.dim() > 1:
                 nn.init.normal_(p, std=p.shape[-1] ** -0.5, generator=rng)
+            if name.startswith("blocks.") and name.endswith("modulate.bias"):
+                for gate in p.detach().chunk(6)[2::3]:
+                    nn.init.ones_(gate)
         return self
 
     def forward(
