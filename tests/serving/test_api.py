@@ -1,6 +1,8 @@
 """What every endpoint says, beside what the same model says from Python."""
 
+import json
 import math
+import re
 
 import pytest
 
@@ -117,6 +119,29 @@ def test_stop_strings_end_a_text_and_free_its_place(empty):
     assert cut["usage"]["forward_passes"] < inorder["usage"]["forward_passes"]
 
 
+FLAG = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"], "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("form", "keeps"),
+    [
+        (
+            {"type": "json_schema", "json_schema": {"name": "flag", "schema": FLAG}},
+            lambda t: type(json.loads(t)["ok"]) is bool,
+        ),
+        ({"type": "json_object"}, lambda t: isinstance(json.loads(t), dict)),
+        ({"type": "regex", "regex": "(ab|c){2,5}!"}, re.compile("(ab|c){2,5}!").fullmatch),
+        ({"type": "text"}, lambda t: True),
+    ],
+)
+def test_a_text_has_the_format_it_must_have(server, form, keeps):
+    said = {"max_tokens": 24, "seed": 1, "temperature": 1.0, "n": 3, "response_format": form}
+    for choice in server.ask("/v1/chat/completions", messages=CHAT, **said)["choices"]:
+        assert keeps(choice["message"]["content"])
+    chunks = server.events("/v1/completions", prompt="a", **(said | {"n": 1}))
+    assert keeps(joined(chunks))
+
+
 def test_a_suffix_is_seen(server, lm):
     answer = server.ask("/v1/completions", prompt="pack ", suffix=" jugs", max_tokens=6, seed=1)
     assert answer["choices"][0]["text"] == lm.fill("pack ", " jugs", tokens=6, seed=1).gaps[0]
@@ -210,6 +235,8 @@ def test_there_is_a_list_of_everything(server):
         ("chat/completions", {"messages": CHAT, "max_tokens": 3, "max_completion_tokens": 4}, "max_tokens"),
         ("chat/completions", {"messages": CHAT, "tools": [{"type": "function"}]}, "tools"),
         ("chat/completions", {"messages": CHAT, "response_format": {"type": "regex"}}, "regex"),
+        ("completions", {"prompt": "a", "response_format": {"type": "regex", "regex": "("}}, "regex"),
+        ("completions", {"prompt": "a", "max_tokens": 2, "regex": "aaaa"}, "regex"),
         ("fim/completions", {"prompt": "a", "suffix": "b", "min_tokens": 9, "max_tokens": 3}, "min_tokens=9"),
         ("fill", {"text": "no gap"}, "<gap>"),
         ("fill", {"text": "<gap:0>"}, "gap of 0"),

@@ -24,18 +24,19 @@ router = APIRouter(tags=["OpenAI"])
 async def chat(asked: ChatRequest, request: Request, service: Here) -> Response:
     """The assistant's next turn after a conversation."""
     service.named(asked.model)
-    order = order_of(asked, service)
+    order = await order_of(asked, service)
     return await answer(request, service, order, asked, ChatWording(service.served.name, bool(asked.logprobs)))
 
 
-def order_of(asked: ChatRequest, service: Service) -> Order:
+async def order_of(asked: ChatRequest, service: Service) -> Order:
     n, served = service.texts(asked.n), service.served
     said = [turn.model_copy(update={"role": ROLES.get(turn.role, turn.role)}) for turn in asked.messages]
     messages: list[Message] = [{"role": turn.role, "content": turn.text} for turn in said]
     ids, end = served.turn(messages)
     seed = seed_of(asked.seed, n)
     rows = served.after(ids, _wanted(asked), seed, n)
-    return Order(rows, [len(ids)] * n, served.settings(constrained(asked), end), len(ids), seed, asked.stops)
+    settings = await service.settings(constrained(asked), end)
+    return Order(rows, [len(ids)] * n, settings, len(ids), seed, asked.stops)
 
 
 ROLES = {"developer": "system"}  # OpenAI's newer name

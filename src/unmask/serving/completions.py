@@ -25,12 +25,12 @@ MOST_PROMPTS = 64
 async def completions(asked: CompletionRequest, request: Request, service: Here) -> Response:
     """Texts after each prompt; with a suffix, what stands between the two, exactly max_tokens long."""
     service.named(asked.model)
-    order = order_of(asked, service)
+    order = await order_of(asked, service)
     wire = CompletionWording(service.served.name, asked.logprobs is not None, shown=order.shown)
     return await answer(request, service, order, asked, wire)
 
 
-def order_of(asked: CompletionRequest, service: Service) -> Order:
+async def order_of(asked: CompletionRequest, service: Service) -> Order:
     served, prompts = service.served, _prompts(asked, service)
     n = service.texts(asked.n, len(prompts))
     seed, suffix = seed_of(asked.seed, n), served.ids(asked.suffix or "")
@@ -38,7 +38,7 @@ def order_of(asked: CompletionRequest, service: Service) -> Order:
     starts = [len(ids) for ids in prompts for _ in range(n)]
     given = sum(map(len, prompts)) + len(suffix) * len(prompts)
     shown = [_shown(asked, service, ids) if asked.echo else "" for ids in prompts for _ in range(n)]
-    settings = served.settings(constrained(asked))
+    settings = await service.settings(constrained(asked))
     return Order(rows, starts, settings, given, seed, asked.stops, tail=len(suffix), shown=shown)
 
 

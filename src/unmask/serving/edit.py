@@ -37,7 +37,7 @@ async def order_of(asked: EditRequest, service: Service) -> Order:
     served, seed = service.served, seed_of(asked.seed)
     if served.one_sided:
         raise UserError("edit: an autoregressive model sees only what stands before a token; serve a masked model")
-    settings = served.settings(asked.said)
+    settings = await service.settings(asked.said)
     if asked.spans is not None:
         ids, open = spanned(asked.text, asked.spans, served)
     else:

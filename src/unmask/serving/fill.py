@@ -38,8 +38,8 @@ async def order_of(asked: FillRequest, service: Service) -> tuple[Order, list[in
     parts = [served.ids(piece) for piece in pieces]
     sizes = [most for _, most in bounds]
     given = sum(map(len, parts))
-    order = Order(served.gaps(parts, sizes, seed), [0], served.settings(asked.said), given, seed)
-    served.check(order)
+    order = Order(served.gaps(parts, sizes, seed), [0], await service.settings(asked.said), given, seed)
+    await service.check(order)
     if any(least < most for least, most in bounds):
         sizes = await service.look(lambda d, p: lengths(d, p, parts, bounds))
         order = replace(order, rows=served.gaps(parts, sizes, seed))

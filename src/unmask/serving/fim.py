@@ -38,9 +38,10 @@ async def order_of(asked: FimRequest, service: Service) -> Order:
     least = min(asked.min_tokens or 1, most) if suffix else most
     if asked.min_tokens is not None and asked.min_tokens > most:
         raise UserError(f"min_tokens={asked.min_tokens}: more than max_tokens={most}; ask for fewer")
-    order = Order([], [len(ids)] * n, served.settings(constrained(asked)), len(ids) + len(suffix), seed, asked.stops)
-    order = replace(order, tail=len(suffix), shown=[""] * n, rows=served.between(ids, suffix, most, seed, n))
-    served.check(order)
+    rows, settings = served.between(ids, suffix, most, seed, n), await service.settings(constrained(asked))
+    given, starts = len(ids) + len(suffix), [len(ids)] * n
+    order = Order(rows, starts, settings, given, seed, asked.stops, tail=len(suffix), shown=[""] * n)
+    await service.check(order)
     if least == most:
         return order
     chosen = await service.look(lambda d, p: lengths(d, p, [ids, suffix], [(least, most)]))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
+from ..decoding.settings import Decoding
 from ..denoiser import Denoiser
 from ..errors import UserError
 from ..noise.process import Process
@@ -20,6 +22,7 @@ from .settings import ServeOptions
 from .writing import Choice, Writing
 
 Found = TypeVar("Found")
+LANGUAGES = {"regex", "json_schema"}
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,22 @@ class Service:
             raise UserError(f"n={n or 1}: a request may ask for {self.options.choices} texts in all; ask for fewer")
         return n or 1
 
-    def begin(self, request: Request, order: Order, *, stream: bool, watched: bool, logprobs: bool) -> Writing:
+    async def settings(self, asked: Mapping[str, Any], eos_id: int | None = None) -> Decoding:
+        """A language is read and checked on a thread of its own: it may take a while, and others wait for the loop."""
+        if asked.keys() & LANGUAGES:
+            return await asyncio.to_thread(self.served.settings, asked, eos_id)
+        return self.served.settings(asked, eos_id)
+
+    async def check(self, order: Order) -> None:
+        """UserError where the model cannot write so."""
+        if order.settings.constraint is not None:
+            await asyncio.to_thread(self.served.check, order)
+        else:
+            self.served.check(order)
+
+    async def begin(self, request: Request, order: Order, *, stream: bool, watched: bool, logprobs: bool) -> Writing:
         """UserError where the model cannot write so, ApiError where there is no room."""
-        self.served.check(order)
+        await self.check(order)
         came: float = request.scope["unmask.came"]
         watch, age = stream or bool(order.stops), time.perf_counter() - came
         job = self.engine.submit(

@@ -25,7 +25,7 @@ HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 async def answer(request: Request, service: Service, order: Order, asked: Asked, wire: Wording) -> Response:
     stream, watched = bool(asked.stream), bool(asked.diffusing)
-    writing = service.begin(request, order, stream=stream, watched=watched, logprobs=wire.logprobs)
+    writing = await service.begin(request, order, stream=stream, watched=watched, logprobs=wire.logprobs)
     if stream:
         apart = asked.stream_options is not None and asked.stream_options.include_usage
         return EventStream(_events(writing, wire, apart), writing, service)
