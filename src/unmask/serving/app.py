@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from .. import __version__
 from ..errors import UserError
+from ..lm import load
 from . import about, chat, completions, edit, fill, fim
 from .errors import ApiError, invalid, told
 from .limits import Guard, Keys, Rate
@@ -20,6 +21,12 @@ from .service import Service
 from .settings import ServeOptions
 
 ROUTERS = [part.router for part in (chat, completions, fim, fill, edit, about)]
+
+
+def open_app(options: ServeOptions) -> FastAPI:
+    """An app of the model that the options name, loaded now."""
+    lm = load(options.model, device=options.device, dtype=options.dtype)
+    return create_app(Served(lm, options.name, options.max_tokens), options)
 
 
 def create_app(served: Served, options: ServeOptions) -> FastAPI:

@@ -13,11 +13,9 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import Message, Scope
 
-from ..lm import load
-from .app import ROUTERS, create_app
+from .app import ROUTERS, open_app
 from .batch_file import METHOD, Answered, Answers, Asked, requests
 from .errors import ApiError
-from .served import Served
 from .settings import ServeOptions
 
 ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
@@ -43,8 +41,7 @@ def run(source: Path, target: Path, options: ServeOptions, tell: Callable[[Tally
         tally = Tally(len(asked), len(asked) - len(left))
         if not left:
             return tally
-        lm = load(options.model, device=options.device, dtype=options.dtype)
-        app = create_app(Served(lm, options.name, options.max_tokens), options.model_copy(update=PATIENT))
+        app = open_app(options.model_copy(update=PATIENT))
         return asyncio.run(_write(app, left, answers, options.rows * AHEAD, tally, tell))
 
 

@@ -10,9 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from ..errors import UserError
-from ..lm import load
-from .app import create_app
-from .served import Served
+from .app import open_app
 from .settings import ServeOptions
 
 SLACK = 5  # seconds beyond the drain for answers to reach their clients
@@ -42,8 +40,7 @@ def serve(options: ServeOptions) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     listening = bound(options.host, options.port)
     options.keys()  # what is wrong with them is said before the model is loaded
-    lm = load(options.model, device=options.device, dtype=options.dtype)
-    app = create_app(Served(lm, options.name, options.max_tokens), options)
+    app = open_app(options)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"unmask: {app.state.service.served.name} at http://{shown}:{port}", flush=True)
