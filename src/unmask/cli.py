@@ -26,6 +26,8 @@ Seed = Annotated[int | None, typer.Option(help="Seed of every random choice.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Dtype = Annotated[str | None, typer.Option(help="auto (bf16 in hardware, else fp32), fp32, bf16, or int8 to write.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Regex = Annotated[str | None, typer.Option(help="What is written matches this, for certain, as re.fullmatch has it.")]
+JsonSchema = Annotated[str | None, typer.Option(help="What is written is JSON of this schema: a file, or the schema.")]
 File = Annotated[str | None, typer.Option("--recipe", "-r", help="Options as a YAML file.")]
 
 
@@ -129,6 +131,8 @@ def generate(
     chat: Annotated[bool, typer.Option("--chat", help="PROMPT is a user's message to a tuned model.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="See the text appear in the terminal.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained replay page.")] = None,
+    regex: Regex = None,
+    json_schema: JsonSchema = None,
     seed: Seed = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -145,7 +149,8 @@ def generate(
     from .writing import Place, write
 
     model, prompt, overrides = _sort(words, "PROMPT", [*Place.model_fields, *Generate.model_fields])
-    options = read_tree(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype)
+    language = {"regex": regex, "json_schema": _text_of(json_schema)}
+    options = read_tree(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype, **language)
     done = write("chat" if chat else "generate", options, prompt, watch=watch and not as_json, html=html)
     _say(done.as_dict(), as_json, lambda: done.lines(prompt * (not chat)))
 
@@ -156,6 +161,8 @@ def fill(
     recipe: File = None,
     watch: Annotated[bool, typer.Option("--watch", help="See the text appear in the terminal.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained replay page.")] = None,
+    regex: Regex = None,
+    json_schema: JsonSchema = None,
     seed: Seed = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -170,7 +177,8 @@ def fill(
     from .writing import Place, write
 
     model, text, overrides = _sort(words, "TEXT", [*Place.model_fields, *Fill.model_fields])
-    options = read_tree(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype)
+    language = {"regex": regex, "json_schema": _text_of(json_schema)}
+    options = read_tree(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype, **language)
     done = write("fill", options, text, watch=watch and not as_json, html=html)
     _say(done.as_dict(), as_json, lambda: done.lines(""))
 
@@ -367,7 +375,9 @@ def batch(
 
     surplus, overrides = _recipe_and_overrides(words, "model")
     if surplus is not None:
-        raise UserError(f"batch: {surplus!r} is one argument too many; name a model with --model, options are key=value")
+        raise UserError(
+            f"batch: {surplus!r} is one argument too many; name a model with --model, options are key=value"
+        )
     options = ServeOptions.of(read_tree(recipe, overrides, model=model, device=device, dtype=dtype))
     display = Display("batch", quiet or as_json)
 
@@ -403,6 +413,13 @@ def demo(
     found = run(out, named or "demo", [*overrides, *budget], quiet=quiet or as_json, **fixed)
     if as_json:
         print(json.dumps(found))
+
+
+def _text_of(named: str | None) -> str | None:
+    """A file's content, if that is what it names, or the text itself."""
+    if named is None or named.lstrip().startswith("{") or not Path(named).is_file():
+        return named
+    return Path(named).read_text(encoding="utf-8")
 
 
 def _is_override(word: str, known: Iterable[str]) -> bool:

@@ -9,11 +9,12 @@ from typing import Any, overload
 
 import torch
 
-from .base import grow, model_folder, tokenizer_of
+from .base import grow, model_folder, symbols_of, tokenizer_of
 from .data.chat import Message, check_messages, render
 from .data.packing import Batch, windows
 from .data.tokenizer import Tokenizer, n_bytes
 from .decoding.canvas import Row
+from .decoding.constrain.tokens import Vocabulary
 from .decoding.sampler import Counts, Decoded, Observer, decode
 from .decoding.settings import Decoding, one_sided
 from .denoiser import Denoiser
@@ -27,7 +28,6 @@ from .models.int8 import use_int8
 from .noise.process import Process
 from .recipe import method_of
 from .request import Fill, Generate, gaps
-from .run import symbols_of
 
 DEFAULT = Path(__file__).parent / "assets" / "default"
 
@@ -66,6 +66,7 @@ class LanguageModel:
             )
         self.method: Method = method_of(self.config.get("method"), imports=trust)
         self.symbols = symbols_of(self.tokenizer, network.config.vocab)
+        self.vocabulary = Vocabulary(self.tokenizer.spelled, [self.tokenizer.eos_id, self.tokenizer.pad_id])
         self.denoiser: Denoiser = self.method.denoiser(network, self.symbols).to(self.device).eval()
         if int8:
             use_int8(network)
@@ -230,7 +231,8 @@ class LanguageModel:
 
     def _settings(self, fields: dict[str, Any]) -> Decoding:
         """The method's own way of writing, with what the user says on top."""
-        return self.method.decoding().saying({"eos_id": self.tokenizer.eos_id} | fields)
+        known = {"eos_id": self.tokenizer.eos_id, "vocabulary": self.vocabulary}
+        return self.method.decoding().saying(known | fields)
 
     def _fits(self, length: int, what: str) -> None:
         if length > self.context:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +95,36 @@ class Tokenizer:
         plain = self.backend.convert_ids_to_tokens([i for i in ids if i not in added])
         own = (n_bytes(added[i].content) for i in ids if i in added and i not in self.special_ids)
         return sum(map(len, plain)) + sum(own)
+
+    def spelled(self) -> list[bytes | None]:
+        """The bytes that each token adds to a text, wherever it stands; None for special tokens. UserError where this
+        tokenizer does not write a text as its tokens one after the other."""
+        bytes_of, added = self._names_as_bytes(), self.backend.added_tokens_decoder
+        found: list[bytes | None] = []
+        for i, name in enumerate(self.backend.convert_ids_to_tokens(range(self._size))):
+            if i in self.special_ids or name is None:
+                found.append(None)
+            else:
+                found.append(added[i].content.encode() if i in added else bytes_of(name))
+        return found
+
+    def _names_as_bytes(self) -> Callable[[str], bytes]:
+        """How the tokenizer's decoder reads the name of a token."""
+        if self._byte_level:
+            byte = {letter: number for number, letter in enumerate(_byte_letters())}
+            return lambda name: bytes(byte[letter] for letter in name)
+        core = getattr(self.backend, "backend_tokenizer", None)
+        decoder = (json.loads(core.to_str())["decoder"] or {}) if core is not None else {}
+        kinds = {part.get("type") for part in decoder.get("decoders", [decoder])}
+        if not kinds & {"Metaspace", "Replace"} or kinds & {"WordPiece", "BPEDecoder", "CTC"}:
+            raise UserError("tokenizer: a text of this one is not its tokens one after the other; use a byte-level one")
+        one_byte = re.compile("<0x([0-9A-F]{2})>" if "ByteFallback" in kinds else "(?!)")
+
+        def read(name: str) -> bytes:
+            found = one_byte.fullmatch(name)
+            return bytes.fromhex(found[1]) if found else name.replace("\u2581", " ").encode()
+
+        return read
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """One displayable string a token, special tokens by name; a part of a character shows as U+FFFD."""

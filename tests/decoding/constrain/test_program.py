@@ -24,10 +24,10 @@ PATTERNS = [r"[abc]*", r"(ab)+c?", r"a{2,3}|b+c", r"(a|b)*.", r"ab?c?(ab|.)*"]
 
 
 def keeper_of(pattern: str, *, end: bool = True, whole: bool = False, banned: tuple[int, ...] = ()) -> Keeper:
-    vocabulary = Vocabulary(SPELLED, [PAD])
+    vocabulary = Vocabulary(lambda: SPELLED, [PAD])
     allowed = torch.ones(len(SPELLED), dtype=torch.bool)
     allowed[list(banned)] = False
-    tokens = vocabulary.lift(automaton(read(pattern), "regex"), END if end else None)
+    tokens = vocabulary.lift(automaton(read(pattern), "regex"), END if end else None, len(SPELLED))
     return Keeper(tokens, allowed, whole=whole, may_end=end)
 
 

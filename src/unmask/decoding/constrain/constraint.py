@@ -47,7 +47,7 @@ class Constraint:
         if vocabulary is None:
             raise UserError(
                 f"{self.field}: needs to know how tokens are spelled; load the model with its tokenizer (unmask.load), "
-                "or pass vocabulary=Vocabulary(the bytes of each token)"
+                "or pass vocabulary=Vocabulary(tokenizer.spelled)"
             )
         tokens = vocabulary.lift(self.automaton, eos_id, size).to(banned.device)
         allowed = torch.ones(size, dtype=torch.bool, device=banned.device).index_fill(0, banned, False)

@@ -6,8 +6,9 @@ many pairs of states share. So what a model says of V tokens is added up once, i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,26 +19,42 @@ KEPT = 64  # automata that a vocabulary remembers
 
 
 class Vocabulary:
-    """spelled (V): the bytes that each token stands for; None or nothing: it is never written under a constraint.
-    fillers: tokens that may stand behind an end of text, besides itself."""
+    """spell: asked once it is needed for the bytes (V,) that each token stands for; None or nothing: it is not written
+    under a constraint. fillers: tokens that may stand behind an end of text, besides itself."""
 
-    def __init__(self, spelled: Sequence[bytes | None], fillers: Sequence[int] = ()) -> None:
-        self.fillers, self.size = tuple(fillers), len(spelled)
-        self.length = torch.tensor([len(text or b"") for text in spelled])
-        self.begin = self.length.cumsum(0) - self.length
-        self.bytes = torch.frombuffer(bytearray(b"".join(text or b"" for text in spelled) or b"\0"), dtype=torch.uint8)
+    def __init__(self, spell: Callable[[], Sequence[bytes | None]], fillers: Sequence[int] = ()) -> None:
+        self.spell, self.fillers = spell, tuple(fillers)
         self._lifted: dict[tuple[int, int | None, int], tuple[Automaton, TokenAutomaton]] = {}
 
-    def lift(self, automaton: Automaton, end: int | None, size: int | None = None) -> TokenAutomaton:
+    @cached_property
+    def spelled(self) -> Spelled:
+        return Spelled.of(self.spell())
+
+    def lift(self, automaton: Automaton, end: int | None, size: int) -> TokenAutomaton:
         """The automaton over these tokens and, up to `size`, others that are never written; it is made once."""
-        key = (id(automaton), end, size or self.size)
+        key = (id(automaton), end, size)
         if key not in self._lifted:
             if len(self._lifted) >= KEPT:
                 self._lifted.pop(next(iter(self._lifted)))
-            found = _lifted(automaton, self, end)
-            spare = found.sort.new_full((max(0, key[2] - self.size),), found.sorts)
+            found = _lifted(automaton, self.spelled, end, self.fillers)
+            spare = found.sort.new_full((size - len(found.sort),), found.sorts)
             self._lifted[key] = automaton, replace(found, sort=torch.cat([found.sort, spare]))
         return self._lifted[key][1]
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """All tokens in one row of bytes: token i begins at begin[i] and is length[i] long, both (V,)."""
+
+    bytes: Tensor
+    begin: Tensor
+    length: Tensor
+
+    @classmethod
+    def of(cls, spelled: Sequence[bytes | None]) -> Spelled:
+        length = torch.tensor([len(text or b"") for text in spelled])
+        row = bytearray(b"".join(text or b"" for text in spelled) or b"\0")
+        return cls(torch.frombuffer(row, dtype=torch.uint8), length.cumsum(0) - length, length)
 
 
 @dataclass(frozen=True)
@@ -78,11 +95,11 @@ class TokenAutomaton:
         return replace(self, **{name: part.to(device) for name, part in vars(self).items() if isinstance(part, Tensor)})
 
 
-def _lifted(automaton: Automaton, vocabulary: Vocabulary, end: int | None) -> TokenAutomaton:
-    maps, sort = _maps(automaton, vocabulary)
+def _lifted(automaton: Automaton, spelled: Spelled, end: int | None, fillers: Sequence[int]) -> TokenAutomaton:
+    maps, sort = _maps(automaton, spelled)
     dead, accepts = len(automaton.next), torch.tensor(automaton.accepts)
     if end is not None:
-        maps, sort = _with_end(maps, sort, accepts, end, vocabulary.fillers)
+        maps, sort = _with_end(maps, sort, accepts, end, fillers)
         accepts = torch.cat([accepts, torch.tensor([True])])
         dead += 1
     maps, accepts, start = _reached(maps, accepts, dead)
@@ -94,7 +111,7 @@ def _lifted(automaton: Automaton, vocabulary: Vocabulary, end: int | None) -> To
     return _grouped(maps, sort, accepts, start, None if end is None else int(sort[end]))
 
 
-def _maps(automaton: Automaton, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
+def _maps(automaton: Automaton, spelled: Spelled) -> tuple[Tensor, Tensor]:
     """What the tokens do to the S states: maps (n, S) int64 from a state to the next, S where there is none; and which
     of them each token is, (V,).
 
@@ -104,22 +121,22 @@ def _maps(automaton: Automaton, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]
     states, kinds = len(automaton.next), max(automaton.kind) + 1
     table = torch.tensor([*automaton.next, [-1] * kinds])
     table = table.masked_fill(table < 0, states)  # (S + 1, kinds)
-    kind = torch.tensor(automaton.kind)[vocabulary.bytes.long()]
+    kind = torch.tensor(automaton.kind)[spelled.bytes.long()]
     known, maps = _Interned(), torch.arange(states)[None]
     known.add(maps)
     dead = int(known.add(torch.full_like(maps, states))[0])
-    now = torch.where(vocabulary.length > 0, 0, dead)
+    now = torch.where(spelled.length > 0, 0, dead)
     after: dict[int, int] = {}
-    depth, open = 0, (vocabulary.length > 0).nonzero()[:, 0]
+    depth, open = 0, (spelled.length > 0).nonzero()[:, 0]
     while len(open):
-        case, which = (now[open] * kinds + kind[vocabulary.begin[open] + depth]).unique(return_inverse=True)
+        case, which = (now[open] * kinds + kind[spelled.begin[open] + depth]).unique(return_inverse=True)
         fresh = torch.tensor([c for c in case.tolist() if c not in after], dtype=torch.int64)
         for some in fresh.split(4096) if len(fresh) else ():
             found = table[known.rows(some // kinds), (some % kinds)[:, None]]
             after.update(zip(some.tolist(), known.add(found).tolist()))
         now[open] = torch.tensor([after[c] for c in case.tolist()])[which]
         depth += 1
-        open = open[(vocabulary.length[open] > depth) & (now[open] != dead)]
+        open = open[(spelled.length[open] > depth) & (now[open] != dead)]
     return known.rows(torch.arange(len(known))), now
 
 
