@@ -7,7 +7,7 @@ states of the positions asked for, and turns them into log-probabilities or cros
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .echo import Echo
-from .models.attention import Everything, Places, Rule
-from .models.cache import Cache
+from .models.attention import Everything, Memory, Places, Rule
 from .models.readout import Cost, differentiated, logits, rows_at_a_time, weighted_cost, weighted_cross_entropy
 from .models.transformer import Transformer
 
@@ -33,6 +32,10 @@ class Prediction:
     def logits(self) -> Tensor:
         """(N, V) float32, -inf at symbols that cannot be emitted."""
         return logits(self.hidden, self.weight, self.banned, self.bias)
+
+    def at(self, rows: slice) -> Prediction:
+        """Of some of the N positions."""
+        return replace(self, hidden=self.hidden[rows])
 
     def mu(self) -> Tensor:
         """(N, V) log-probabilities, float32."""
@@ -162,6 +165,11 @@ class Denoiser(nn.Module):
     def vocab(self) -> int:
         return self.network.config.vocab
 
+    @property
+    def packs(self) -> bool:
+        """Whether a pass may be fed some positions of each row, packed without padding."""
+        return isinstance(self.network, Transformer)
+
     def forward(
         self,
         x: Tensor,
@@ -169,7 +177,7 @@ class Denoiser(nn.Module):
         *,
         places: Places | None = None,
         where: Tensor | None = None,
-        cache: Cache | None = None,
+        cache: Memory | None = None,
         feed: Tensor | None = None,
         feedback: Tensor | None = None,
     ) -> Prediction:

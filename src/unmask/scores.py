@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ class ScorePrediction(Prediction):
     scaled: bool
     x: Tensor
     t: Tensor
+
+    def at(self, rows: slice) -> ScorePrediction:
+        return replace(self, hidden=self.hidden[rows], x=self.x[rows], t=self.t[rows])
 
     def log_score(self) -> Tensor:
         """(N, V) float32: 0 at the token that is there, -inf at symbols that cannot be emitted."""

@@ -40,7 +40,7 @@ class Oracle(nn.Module):
         rng = torch.Generator().manual_seed(seed)
         self.joint = torch.softmax(1.5 * torch.randn(len(self.texts), generator=rng).double(), 0)
         self.head, self.rule, self.network = CleanLogits(), Whole().rule, SimpleNamespace(time=object())
-        self.banned, self.echo = torch.tensor([tokens]), None
+        self.banned, self.echo, self.packs = torch.tensor([tokens]), None, False
 
     def forward(self, x: Tensor, t: Tensor, *, places: Places, where: Tensor) -> Answer:
         """Equal rows are enumerated once: open positions of one pass have one time, or it does not matter (masking)."""

@@ -32,7 +32,7 @@ class Sure(nn.Module):
         best = torch.nn.functional.one_hot(torch.arange(len(p)) % MASK, VOCAB)
         rest = (1 - best).index_fill(1, torch.tensor([MASK]), 0) / (MASK - 1)
         self.logp, self.mask_id, self.vocab = (sure * best + (1 - sure) * rest).log(), MASK, VOCAB
-        self.head, self.rule, self.echo = CleanLogits(), Whole().rule, None
+        self.head, self.rule, self.echo, self.packs = CleanLogits(), Whole().rule, None, False
         self.network, self.banned = nn.Module(), torch.tensor([MASK])
         self.network.time = None
 

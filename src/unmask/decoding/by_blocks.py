@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser, Prediction
-from ..errors import UserError
 from ..layout import BlocksAfterText
-from ..models.attention import BlockCausal, CausalContext, Places
+from ..models.attention import BlockCausal, CausalContext, Memory, Places
 
 
 class ByBlocks(Denoiser):
@@ -30,11 +28,12 @@ class ByBlocks(Denoiser):
         *,
         places: Places | None = None,
         where: Tensor | None = None,
-        **kept: Any,
+        cache: Memory | None = None,
+        feed: Tensor | None = None,
+        feedback: Tensor | None = None,
     ) -> Prediction:
-        if kept.get("cache") is not None:
-            raise UserError("cache: a joint model reads a block anew once it is written; leave cache out")
         assert t is not None
         assert where is not None
         view = self.layout.view(x, x, t, Places.of(x) if places is None else places, where)
-        return self.joint(view.x, view.t, places=view.places, where=view.where)
+        twice = None if feed is None else torch.cat([feed, feed], 1)
+        return self.joint(view.x, view.t, places=view.places, where=view.where, cache=cache, feed=twice)

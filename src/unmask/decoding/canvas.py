@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
@@ -15,6 +16,22 @@ from .steppers import Memory, Move, Tick
 
 Change = Callable[[str, Tensor], Tensor]
 WIDE = {"x", "t", "block", "settled_at", "sure"}  # fields that have a column a position
+PADDING = {"block": -1, "settled_at": -1, "sure": 1, "plan": 1}  # what stands behind a shorter row; else 0
+
+
+def stacked(parts: Sequence[Tensor], fill: float = 0) -> Tensor:
+    """Parts (B, W, ...), the rows of one above those of the next, each filled up to the widest."""
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([part if part.shape[1] == width else _widened(part, width, fill) for part in parts])
+
+
+def _widened(part: Tensor, width: int, fill: float) -> Tensor:
+    return F.pad(part, [0, 0] * (part.dim() - 2) + [0, width - part.shape[1]], value=fill)
+
+
+def joined(a: Tensor, b: Tensor, fill: float = 0) -> Tensor:
+    """The same of two, or of what has one number a row."""
+    return stacked([a, b], fill) if a.dim() > 1 else torch.cat([a, b])
 
 
 @dataclass(frozen=True)
@@ -70,8 +87,8 @@ class Canvas:
     longer wanted. plan (B, most blocks): steps of each block. now, left, taken, passes, fed (B,): current block, steps
     left in it, steps behind the row, network passes behind the row, tokens it was fed in them. settled_at (B, W): the
     pass that wrote a position, -1 if none; sure (B, W): the model's probability of what it wrote, 1 where given.
-    row (B,): which of the prompts it is. memory: what the stepper keeps from one pass to the next, (B, W, ...) a
-    position or (B,) a row.
+    row (B,): which of the rows that were ever written it is. memory: what the stepper keeps from one pass to the next,
+    (B, W, ...) a position or (B,) a row; zeros are as good as nothing kept.
 
     A position is settled once its time is 0. A token that a reviser may still change keeps a time above it.
     """
@@ -151,6 +168,11 @@ class Canvas:
     def padded(self) -> Tensor:
         return self.position >= self.length[:, None]
 
+    @property
+    def given(self) -> Tensor:
+        """(B, W) bool: never open, padding included."""
+        return (self.t == 0) & (self.settled_at < 0)
+
     @cached_property
     def places(self) -> Places:
         """With documents only where there is padding: attention needs no mask otherwise."""
@@ -160,7 +182,7 @@ class Canvas:
     @property
     def tick(self) -> Tick:
         steps = self.plan.gather(1, self.now[:, None])[:, 0]
-        now = (self.left, steps, self.taken, self.seed, self.memory, self.padded)
+        now = (self.left, steps, self.taken, self.seed, self.memory, self.padded, self.infill, self.given)
         return Tick(self.x, self.t, self.position, self.active, *now)
 
     def only(self, index: Tensor) -> Canvas:
@@ -170,9 +192,15 @@ class Canvas:
         return part._each(lambda name, tensor: tensor[:, :width] if name in WIDE else tensor)
 
     def beside(self, other: Canvas) -> Canvas:
-        """The rows of both, as wide as each other, without what the stepper keeps."""
-        bare = replace(self, memory={})
-        return bare._each(lambda name, part: torch.cat([part, getattr(other, name)]))
+        """The rows of both; those of the other have not been through a pass, and the stepper keeps nothing of them."""
+        own = {
+            part.name: joined(getattr(self, part.name), getattr(other, part.name), PADDING.get(part.name, 0))
+            for part in fields(self)
+            if part.name != "memory"
+        }
+        shape = own["t"][-len(other.row) :].shape
+        nothing = {name: p.new_zeros((*shape, *p.shape[2:])[: max(p.dim(), 1)]) for name, p in self.memory.items()}
+        return Canvas(**own, memory={name: joined(p, nothing[name]) for name, p in self.memory.items()})
 
     def after(self, move: Move, fed: Tensor) -> Canvas:
         """The canvas once a move is made, on a pass that was fed so many tokens of each row (B,)."""

@@ -21,8 +21,9 @@ of an older text. Rows need not be in step: each is at its own block and pass, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -30,7 +31,10 @@ from torch import Tensor
 
 from ..denoiser import Denoiser, Prediction
 from ..errors import UserError
-from .canvas import Canvas
+from ..models.attention import Memory, Places
+from ..models.cache import Cache
+from ..models.packed import Together, Unkept
+from .canvas import Canvas, joined, stacked
 
 
 @dataclass(frozen=True)
@@ -165,61 +169,134 @@ CACHES: dict[str, Callable[..., Policy]] = {
 }
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a pass shows the network of B rows, W columns. x, t: states and times; asked (B, W) bool: where a prediction
+    is wanted; feed (B, W) bool: what goes through the network; kept: what it remembers, of so many rows each, in order;
+    told (B, W, E): its last word, if it listens to that."""
+
+    x: Tensor
+    t: Tensor
+    asked: Tensor
+    feed: Tensor
+    kept: Sequence[tuple[int, Memory]]
+    told: Tensor | None = None
+
+    @classmethod
+    def above(cls, looks: Sequence[Look]) -> Look:
+        """The rows of all of them, those of one above those of the next."""
+        x, t, asked, feed = (stacked([getattr(look, name) for look in looks]) for name in ("x", "t", "asked", "feed"))
+        told = [look.told for look in looks if look.told is not None]
+        return cls(x, t, asked, feed, [one for look in looks for one in look.kept], stacked(told) if told else None)
+
+
+def predict(denoiser: Denoiser, looks: Sequence[Look]) -> list[Prediction]:
+    """One pass over all that is shown -> what is said at the asked positions of each look."""
+    shown = looks[0] if len(looks) == 1 else Look.above(looks)
+    position = torch.arange(shown.t.shape[1], device=shown.t.device).expand(shown.t.shape)
+    more: dict[str, Any] = {} if shown.told is None else {"feedback": shown.told}
+    if denoiser.packs:
+        memory = shown.kept[0][1] if len(shown.kept) == 1 else Together(shown.kept)
+        more |= {"places": Places(position), "cache": memory, "feed": shown.feed}
+    else:  # attention needs no mask where there is no padding
+        more["places"] = Places(position, None if bool(shown.feed.all()) else shown.feed.long() - 1)
+    said = denoiser(shown.x, shown.t, where=shown.asked, **more)
+    if len(looks) == 1:
+        return [said]
+    ends = [0, *accumulate(int(look.asked.sum()) for look in looks)]
+    return [said.at(slice(start, end)) for start, end in pairwise(ends)]
+
+
+@dataclass(frozen=True)
+class Past:
+    """What earlier passes were fed of B rows. block (B,): theirs in the last one; known (B, W) bool: what was fed at
+    all; inputs, times (B, W): what it was last."""
+
+    block: Tensor
+    known: Tensor
+    inputs: Tensor
+    times: Tensor
+
+    @classmethod
+    def none(cls, canvas: Canvas) -> Past:
+        nothing = torch.zeros_like(canvas.x)
+        return cls(torch.full_like(canvas.now, -1), nothing.bool(), nothing, torch.zeros_like(canvas.t))
+
+    def only(self, index: Tensor) -> Past:
+        return Past(*(part[index] for part in vars(self).values()))
+
+    def beside(self, other: Past) -> Past:
+        return Past(*map(joined, vars(self).values(), vars(other).values()))
+
+
 class Context:
-    """A denoiser bound to the rows that are being written. What it remembers of earlier passes is its own affair."""
+    """A denoiser bound to rows that are being written. What it remembers of earlier passes is its own affair.
 
-    def __init__(self, denoiser: Denoiser, policy: Policy, canvas: Canvas) -> None:
-        if policy.keeps and canvas.x.is_floating_point():
-            raise UserError("cache: noisy vectors change everywhere in every pass; leave cache out")
+    Rows that join together have a cache of their own: nobody else's is copied when they come, and it goes when they do.
+    """
+
+    def __init__(self, denoiser: Denoiser, policy: Policy) -> None:
         self.denoiser, self.policy = denoiser, policy
-        self.cache = denoiser.network.cache(*canvas.x.shape) if policy.keeps else None
-        self.block = torch.full_like(canvas.now, -1)  # (B,): of the last pass
-        self.inputs = torch.zeros_like(canvas.x)  # (B, W): what the network was fed where it is known
-        self.times = torch.zeros_like(canvas.t)
-        self.known = torch.zeros_like(canvas.x, dtype=torch.bool)
-        self.told = None if denoiser.echo is None else denoiser.silence(canvas.t)  # (B, W, E): its last word
+        self._caches: list[Cache] = []
+        self._past: Past | None = None
+        self._told: Tensor | None = None  # (B, W, E): the network's last word
 
-    def predict(self, canvas: Canvas, asked: Tensor) -> tuple[Prediction, Tensor]:
-        """mu at asked (B, W) bool, and how many tokens of each row (B,) were fed for it."""
-        places = canvas.places
-        if self.cache is None:
-            return self._said(canvas, asked), canvas.length
-        sought = self.denoiser.sought(asked, places)
-        feed = self._feed(canvas, self.denoiser.head.inputs(canvas.x, places), sought)
-        return self._said(canvas, asked, cache=self.cache, feed=feed), feed.sum(1)
-
-    def _said(self, canvas: Canvas, asked: Tensor, **kept: Any) -> Prediction:
-        """One pass, and what the next one is told of it."""
-        if self.told is None:
-            return self.denoiser(canvas.x, canvas.t, places=canvas.places, where=asked, **kept)
-        told = self.told[:, : canvas.t.shape[1]].masked_fill((canvas.t == 0)[..., None], 0.0)
-        said = self.denoiser(canvas.x, canvas.t, places=canvas.places, where=asked, feedback=told, **kept)
-        recalled = self.denoiser.recalled(said, canvas.x[asked], canvas.t[asked])
-        self.told = told.masked_scatter(asked[..., None], recalled)
-        return said
-
-    def combined(self, values: Tensor) -> Tensor:
-        """What was read (N, V) of one prediction, as what is said at the N asked positions."""
-        return values
+    def join(self, canvas: Canvas) -> None:
+        """Rows that begin."""
+        if self.policy.keeps:
+            self._caches.append(self.denoiser.network.cache(*canvas.x.shape))
+            past = Past.none(canvas)
+            self._past = past if self._past is None else self._past.beside(past)
+        if self.denoiser.echo is not None:
+            silence = self.denoiser.silence(canvas.t)
+            self._told = silence if self._told is None else stacked([self._told, silence])
 
     def only(self, index: Tensor) -> None:
-        """Keep the rows at index; the others are written."""
-        self.block, self.inputs, self.times = self.block[index], self.inputs[index], self.times[index]
-        self.known, self.told = self.known[index], None if self.told is None else self.told[index]
-        if self.cache is not None:
-            self.cache.only(index)
+        """Keep the rows at index, which rises; the others are written."""
+        self._past = None if self._past is None else self._past.only(index)
+        self._told = None if self._told is None else self._told[index]
+        first, caches = 0, []
+        for cache in self._caches:
+            here = index[(index >= first) & (index < first + cache.rows)] - first
+            first += cache.rows
+            if len(here):
+                caches.append(cache)
+                if len(here) < cache.rows:
+                    cache.only(here)
+        self._caches = caches
 
-    def _feed(self, canvas: Canvas, inputs: Tensor, sought: Tensor) -> Tensor:
-        """What to feed now, (B, W) bool; it is remembered."""
-        told = self.denoiser.network.told(canvas.t)
-        times = torch.zeros_like(canvas.t) if told is None else told.expand(canvas.t.shape)
-        width = inputs.shape[1]  # rows that needed more may have left
-        known, fed, then = self.known[:, :width], self.inputs[:, :width], self.times[:, :width]
-        changed = ~known | (inputs != fed) | (times != then)
-        if self.told is not None:
-            changed = changed | self.told[:, :width].ne(0).any(-1)
-        moment = Moment(canvas, sought, changed, known, begins=canvas.now != self.block)
+    @property
+    def slots(self) -> int:
+        """Positions that keys and values are kept of, or may be."""
+        return sum(cache.rows * cache.slots for cache in self._caches)
+
+    def look(self, canvas: Canvas, asked: Tensor) -> Look:
+        """What the next pass shows, for a prediction at asked (B, W) bool. From here on it counts as shown."""
+        said = None if self._told is None else self._told[:, : canvas.t.shape[1]]
+        told = None if said is None else said.masked_fill((canvas.t == 0)[..., None], 0.0)
+        if self._past is None:
+            kept = [(len(asked), Unkept(self.denoiser.network.config.layers))] if self.denoiser.packs else []
+            return Look(canvas.x, canvas.t, asked, ~canvas.padded, kept, told)
+        feed = self._feed(self._past, canvas, asked, said)
+        return Look(canvas.x, canvas.t, asked, feed, [(cache.rows, cache) for cache in self._caches], told)
+
+    def hear(self, look: Look, said: Prediction) -> None:
+        """What was said is told to the network in the next pass, if it listens."""
+        if look.told is not None:
+            recalled = self.denoiser.recalled(said, look.x[look.asked], look.t[look.asked])
+            self._told = look.told.masked_scatter(look.asked[..., None], recalled)
+
+    def _feed(self, past: Past, canvas: Canvas, asked: Tensor, said: Tensor | None) -> Tensor:
+        """What to feed now, (B, W) bool."""
+        places = Places(canvas.position)
+        sought, inputs = self.denoiser.sought(asked, places), self.denoiser.head.inputs(canvas.x, places)
+        level = self.denoiser.network.told(canvas.t)
+        times = torch.zeros_like(canvas.t) if level is None else level.expand(canvas.t.shape)
+        known, fed, then = (part[:, : inputs.shape[1]] for part in (past.known, past.inputs, past.times))
+        changed = ~known | (inputs != fed) | (times != then)  # rows that needed more columns may have left
+        if said is not None:
+            changed = changed | said.ne(0).any(-1)
+        moment = Moment(canvas, sought, changed, known, begins=canvas.now != past.block)
         feed = (self.policy.feed(moment) | sought) & ~canvas.padded
-        self.known, self.block = known | feed, canvas.now
-        self.inputs, self.times = torch.where(feed, inputs, fed), torch.where(feed, times, then)
+        self._past = Past(canvas.now, known | feed, torch.where(feed, inputs, fed), torch.where(feed, times, then))
         return feed

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .attention import STRIPPED, Places, Rule, Sight, Visibility, attend_uncompiled, attend_where, block_size
+from .packed import neighbours
 
 
 class Cache:
@@ -28,6 +29,10 @@ class Cache:
         # zeros: what is hidden is multiplied by zero, and zero times garbage may be nan
         self.layers = [Slots(*(torch.zeros(shape, dtype=dtype, device=device) for _ in "kv")) for _ in range(layers)]
         self.filled = torch.zeros(rows, slots, dtype=torch.bool, device=device)
+
+    @property
+    def rows(self) -> int:
+        return self.filled.shape[0]
 
     @property
     def slots(self) -> int:
@@ -130,7 +135,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Group:
-    """Neighbouring rows that ask equally many queries: one attention call, on views of the slots."""
+    """Neighbouring rows that ask as many queries of as many slots: one attention call, on views of the slots."""
 
     rows: slice
     queries: slice
@@ -168,16 +173,15 @@ class Queries:
 
     @cached_property
     def groups(self) -> Sequence[Group]:
-        """Made once a pass and shared by its layers. Rows that feed equally much, as most passes do, are one group."""
-        here = self.row.bincount(minlength=len(self.filled))
-        sizes, spans = here.unique_consecutive(return_counts=True)
-        groups, row, start = [], 0, 0
-        for size, span in zip(sizes.tolist(), spans.tolist()):
-            rows, queries = slice(row, row + span), slice(start, start + size * span)
+        """Made once a pass and shared by its layers. Rows in step, as most are that began together, are one group."""
+        asks: list[int] = self.row.bincount(minlength=len(self.filled)).tolist()
+        groups, start = [], 0
+        for rows in neighbours(asks, self.extents, self.row.device):
+            size, extent = asks[rows.start], self.extents[rows.start]
+            queries = slice(start, start + size * (rows.stop - rows.start))
             if size:
-                extent = max(self.extents[rows])
                 groups.append(Group(rows, queries, extent, self._see(rows, queries, extent)))
-            row, start = rows.stop, queries.stop
+            start = queries.stop
         return groups
 
     def _see(self, rows: slice, queries: slice, extent: int) -> Visibility | None:

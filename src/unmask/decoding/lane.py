@@ -1,0 +1,150 @@
+"""Rows in progress that are written by the same settings, step by step. Knows no other settings and no loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Denoiser, Prediction
+from ..errors import UserError
+from ..models.attention import block_size
+from ..noise.draws import FromCounters
+from ..noise.process import Process
+from .by_blocks import ByBlocks
+from .canvas import Canvas, Row
+from .context import Context, Look
+from .guidance import blinded, guided, without
+from .length import closed, cut, without_end
+from .outcome import Counts, Decoded
+from .settings import Decoding
+
+
+class Lane:
+    """settings: as `Decoding.for_model` gives them. A step is `looks`, a pass of the network, and `move`."""
+
+    def __init__(self, denoiser: Denoiser, process: Process, settings: Decoding) -> None:
+        self.denoiser, self.process, self.settings = denoiser, process, settings
+        self.stepper, self.policy = settings.stepper(denoiser), settings.policy(denoiser)
+        if self.policy.keeps and isinstance(denoiser, ByBlocks):
+            raise UserError("cache: a joint model reads a block anew once it is written; leave cache out")
+        if self.policy.keeps and not denoiser.packs:
+            raise UserError("cache: this network keeps nothing from one pass to the next; leave cache out")
+        self.contexts = [Context(denoiser, self.policy) for _ in range(1 if settings.guidance == 0 else 2)]
+        self.canvas = self._blank([], [])
+        self._check_states()
+
+    def __len__(self) -> int:
+        return len(self.canvas.row)
+
+    @property
+    def slots(self) -> int:
+        """Positions that keys and values are kept of."""
+        return sum(context.slots for context in self.contexts)
+
+    def slots_for(self, rows: Sequence[Row]) -> int:
+        """How many more if these rows join."""
+        widest = max((len(row.tokens) for row in rows), default=0)
+        return len(self.contexts) * len(rows) * widest if self.policy.keeps else 0
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """UserError where a row cannot be written as the settings say."""
+        self.settings.check_rows(self.denoiser, rows)
+
+    def join(self, rows: Sequence[Row], tickets: Sequence[int]) -> None:
+        """Open positions begin as pure noise."""
+        blank = self._blank(rows, tickets)
+        self.canvas = self.canvas.beside(blank) if len(self) else blank
+        for context, view in zip(self.contexts, self._views(blank)):
+            context.join(view)
+
+    def leave(self, tickets: Sequence[int]) -> None:
+        """Their memory is given back."""
+        stays = ~torch.isin(self.canvas.row, torch.tensor(tickets, device=self.canvas.row.device))
+        index = stays.nonzero()[:, 0]
+        self.canvas = self.canvas.only(index)
+        for context in self.contexts:
+            context.only(index)
+
+    def looks(self) -> list[Look]:
+        """What the next pass shows: every row once, or twice where it is guided."""
+        self._tick = self.canvas.tick
+        self._asked = self.stepper.ask(self._tick)
+        assert bool(self._asked.any(1).all()), "a pass for a row with nothing to write"
+        views = self._views(self.canvas)
+        return [context.look(view, self._asked) for context, view in zip(self.contexts, views)]
+
+    def move(self, looks: Sequence[Look], said: Sequence[Prediction]) -> int:
+        """What follows from what was said of each look -> tokens that were fed."""
+        for context, look, one in zip(self.contexts, looks, said):
+            context.hear(look, one)
+        fed = sum((look.feed.sum(1) for look in looks), torch.zeros_like(self.canvas.fed))
+        move = self.stepper.move(self.process, self._tick, self._asked, self._values(said))
+        moved = self.canvas.after(move, fed)
+        if self.settings.eos_id is not None:
+            moved = closed(moved, self.process.read(moved.x), self.settings.eos_id)
+        self.canvas = moved.advanced()
+        return int(fed.sum())
+
+    def written(self) -> list[int]:
+        """Where in the canvas rows stand that have nothing left to write."""
+        found: list[int] = (~self.canvas.pending.any(1)).nonzero()[:, 0].tolist()
+        return found
+
+    def decoded(self, i: int, prompt: Row, seconds: float) -> Decoded:
+        """Row i of the canvas, which began as the prompt."""
+        canvas = self.canvas
+        length = len(prompt.tokens)
+        x = self.process.read(canvas.x[i, :length]).tolist()
+        start = 0 if prompt.infill else length - prompt.n_open
+        tokens, finish = cut(x[start:], None if prompt.infill else self.settings.eos_id)
+        new = prompt.n_open if prompt.infill else len(tokens)
+        return Decoded(
+            tokens=tokens,
+            canvas=x,
+            settled_at=canvas.settled_at[i, :length].tolist(),
+            confidence=canvas.sure[i, :length].tolist(),
+            finish_reason=finish,
+            counts=Counts(int(canvas.passes[i]), int(canvas.fed[i]), new, seconds),
+            exact=self.policy.exact,
+        )
+
+    def _blank(self, rows: Sequence[Row], tickets: Sequence[int]) -> Canvas:
+        device, how = self.denoiser.banned.device, self.settings
+        aligned = block_size(self.denoiser.rule) is not None
+        canvas = Canvas.of(rows, how.block, how.steps, device, aligned=aligned, block_steps=how.block_steps)
+        rng = FromCounters(canvas.seed, canvas.position)
+        rng.begin(-1)
+        noise = self.process.prior(canvas.x, rng)
+        x = self.process.write(noise, canvas.x, canvas.t == 0)
+        return replace(canvas, x=x, row=torch.tensor(tickets, dtype=torch.int64, device=device))
+
+    def _check_states(self) -> None:
+        """UserError where the settings do not suit what the noise makes of a text."""
+        vectors = self.canvas.x.is_floating_point()
+        if vectors and self.settings.revise is not None:
+            raise UserError("revise: it takes back tokens, and this model moves vectors; leave revise out")
+        if vectors and self.policy.keeps:
+            raise UserError("cache: noisy vectors change everywhere in every pass; leave cache out")
+        mask = torch.tensor(self.denoiser.mask_id, device=self.canvas.x.device)
+        if len(self.contexts) == 2 and (vectors or bool(self.process.certain(mask))):
+            raise UserError("guidance: it hides the given text behind masks, which this model's noise has none of")
+
+    def _views(self, canvas: Canvas) -> list[Canvas]:
+        """How each context sees the rows."""
+        return [canvas] if len(self.contexts) == 1 else [canvas, blinded(canvas, self.denoiser.mask_id)]
+
+    def _values(self, said: Sequence[Prediction]) -> Tensor:
+        """(N, V) at the asked positions, -inf at tokens that may not be written there."""
+        read = [self.stepper.read(one) for one in said]
+        values = guided(*read, self.settings.guidance) if len(read) == 2 else read[0]
+        values = without(values, self.settings.ban)
+        return without_end(values, self.settings.eos_id, self._endless())
+
+    def _endless(self) -> Tensor:
+        """(N,) bool: the asked positions that may not hold an end of text."""
+        choice, infill = self.settings.suppress_eos, self.canvas.infill
+        rows = infill if choice is None else torch.full_like(infill, choice)
+        return rows[:, None].expand(self._asked.shape)[self._asked]
