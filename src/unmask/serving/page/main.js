@@ -25,7 +25,7 @@ function edited(editor) {
   Object.assign(state(), { text: editor.text, spans: editor.spans });
   $("marked").textContent = MODES[mode].marked?.(editor.marked.length) ?? "";
   $("unmark").disabled = !editor.marked.length;
-  $("share-of").hidden = mode !== "edit" || editor.marked.length > 0;
+  $("share-of").hidden = mode !== "edit" || editor.marked.length > 0 || Boolean(state().run);
 }
 
 function show() {

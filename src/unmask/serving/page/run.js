@@ -39,7 +39,7 @@ export class Run {
     this.frames.push(frame);
     this.past.lengthen(this.offset + length);
     if (!passes) return;
-    const changes = changed.filter(({ state }) => state !== "given").map(({ at, text, p, state }) => [at + this.offset, { text, sure: p, ...MEANS[state] }]);
+    const changes = changed.map(({ at, text, p, state }) => [at + this.offset, { text, sure: p, ...MEANS[state] }]);
     this.past.add(changes, { step, passes });
     this.times.push(this.seconds);
   }
