@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .data.tokenizer import Tokenizer, load_tokenizer
 from .errors import UserError
-from .methods.method import Method
+from .methods.method import Method, Symbols
 from .models.checkpoint import as_published, facts_of, load_model, read_config, resolve
 from .models.config import ModelConfig
 from .models.transformer import Transformer
@@ -84,6 +84,11 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 @torch.no_grad()
+def symbols_of(tokenizer: Tokenizer, vocab: int) -> Symbols:
+    start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    return Symbols(vocab, tokenizer.mask_id, start, tuple(range(len(tokenizer), vocab)))
+
+
 def grow(network: Transformer, vocab: int) -> Transformer:
     """Room, in place, for symbols that it has not met (a mask, say); new rows start at the mean of the old ones."""
     old = network.config.vocab

@@ -19,12 +19,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .base import symbols_of
 from .corpus import Corpus
 from .decoding.settings import Decoding
 from .errors import UserError, nearest
 from .folder import read_json
 from .recipe import METHODS, Recipe, Spec, load_recipe, method_of, sentence
-from .run import accelerate_for, fresh, symbols_of
+from .run import accelerate_for, fresh
 from .training.train import Trainer
 
 BUDGETS = ("steps", "tokens", "minutes")

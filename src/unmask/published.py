@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .base import has_tokenizer, model_folder
+from .base import has_tokenizer, model_folder, symbols_of
 from .data.tokenizer import load_tokenizer
 from .denoiser import Denoiser, ShiftedLogits
 from .device import pick_device, pick_weights
@@ -26,7 +26,6 @@ from .models.families.diffusion_gemma import ARCHITECTURE
 from .models.int8 import use_int8
 from .models.transformer import Transformer
 from .recipe import method_of
-from .run import symbols_of
 
 
 def load_denoiser(

@@ -12,16 +12,14 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 
-from .base import open_base, resolved
+from .base import open_base, resolved, symbols_of
 from .claim import check_claim, claim
 from .corpus import Corpus
-from .data.tokenizer import Tokenizer
 from .denoiser import Denoiser
 from .device import pick_device, pick_dtype
 from .errors import UserError
 from .evaluation.likelihood import Score, score_batches
 from .extras import require
-from .methods.method import Symbols
 from .models.checkpoint import save_model
 from .models.transformer import Transformer
 from .recipe import Recipe, for_tuning
@@ -51,11 +49,6 @@ class Result:
             found |= {"bits_per_byte": self.score.bits_per_byte, "stderr": self.score.bits_per_byte_stderr}
             found |= {"nats_per_token": self.score.nats / self.score.tokens, "exact": self.score.exact}
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in found.items()}
-
-
-def symbols_of(tokenizer: Tokenizer, vocab: int) -> Symbols:
-    start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
-    return Symbols(vocab, tokenizer.mask_id, start, tuple(range(len(tokenizer), vocab)))
 
 
 def train(recipe: Recipe, *, corpus: Corpus | None = None, quiet: bool = False, title: str = "train") -> Result:

@@ -7,15 +7,17 @@ published family is read as if it were one of ours, by the tables of `families`.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..errors import UserError, nearest
 from ..folder import (
@@ -67,6 +69,21 @@ def save_model(
         save_tensors(fresh / WEIGHTS, dict(network.named_parameters()))  # each tied weight comes once
 
 
+FILLS = {call for call in vars(nn.init).values() if inspect.isfunction(call)}
+
+
+class _Unfilled(TorchFunctionMode):
+    """Layers leave their weights as they are. On the meta device there is nothing to fill, and filling it nonetheless
+    would load torch's compiler: seconds."""
+
+    def __torch_function__(
+        self, call: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if call in FILLS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return call(*args, **(kwargs or {}))
+
+
 def load_model(
     folder: str | Path,
     *,
@@ -78,7 +95,7 @@ def load_model(
     folder = settled(folder)
     config = read_config(folder)
     verify(folder, check)
-    with torch.device("meta"):  # no memory until the weights are here
+    with torch.device("meta"), _Unfilled():  # no memory until the weights are here
         network = Transformer(_model_config(folder / CONFIG, config["model"]))
     if _is_ours(read_json(folder / CONFIG)):
         tensors = load_tensors(folder / WEIGHTS)

@@ -46,7 +46,8 @@ class Work:
         self.network, self.device, self.dtype = network, device, dtype
         self.fed = self.asked = 0
         self.peak, self.due = 0.0, 0.0
-        self.hook = network.register_forward_hook(self._saw)
+        seen = torch.compiler.disable(self._saw)  # here, not as a decorator: that would load the compiler on import
+        self.hook = network.register_forward_hook(seen)
 
     def measure_peak(self) -> None:
         """At most once in AGAIN seconds: it is cheap beside training, not beside one small step."""
@@ -54,7 +55,6 @@ class Work:
             self.peak = max(self.peak, matmul_peak(self.device, self.dtype))
             self.due = time.monotonic() + AGAIN
 
-    @torch.compiler.disable
     def _saw(self, network: torch.nn.Module, given: tuple[Tensor, ...], hidden: Tensor) -> None:
         if network.training:
             self.fed += given[0].shape[0] * given[0].shape[1]
