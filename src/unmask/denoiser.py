@@ -33,8 +33,8 @@ class Prediction:
         """(N, V) float32, -inf at symbols that cannot be emitted."""
         return logits(self.hidden, self.weight, self.banned, self.bias)
 
-    def at(self, rows: slice) -> Prediction:
-        """Of some of the N positions."""
+    def at(self, rows: slice | Tensor) -> Prediction:
+        """Of some of the N positions, a slice or their indices."""
         return replace(self, hidden=self.hidden[rows])
 
     def mu(self) -> Tensor:

@@ -27,7 +27,7 @@ class Mind(nn.Module):
     def __init__(self, says: list[list[tuple[int, float]]]) -> None:
         super().__init__()
         self.says, self.passes = says, 0
-        self.head, self.rule, self.echo = CleanLogits(), Whole().rule, None
+        self.head, self.rule, self.echo, self.packs = CleanLogits(), Whole().rule, None, False
         self.network, self.banned, self.vocab = SimpleNamespace(time=None), torch.tensor([MASK]), VOCAB
         self.times: list[list[float]] = []
 

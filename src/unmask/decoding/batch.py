@@ -26,6 +26,7 @@ from .context import predict
 from .lane import Lane
 from .outcome import Counts, Decoded, Frame, frames
 from .settings import FORWARD, SPECULATING, Decoding
+from .shadows import Shadowed
 from .speculating import Speculating
 
 
@@ -125,6 +126,8 @@ class Batch:
         denoiser = self.denoiser
         if isinstance(denoiser.rule, CausalContext) and settings.kind not in (None, FORWARD, SPECULATING):
             denoiser, settings = self._by_blocks, replace(settings, cache=settings.cache or "none")
+        if settings.shadows:
+            denoiser = self._shadowed
         check(rows, denoiser)
         settings = settings.for_model(denoiser, max((row.n_open for row in rows), default=0))
         for lane in self._lanes:
@@ -138,6 +141,11 @@ class Batch:
     def _by_blocks(self) -> ByBlocks:
         """A joint model that writes its blocks with the rules of block models."""
         return ByBlocks(self.denoiser)
+
+    @cached_property
+    def _shadowed(self) -> Shadowed:
+        """A model that reads again what may still be taken back."""
+        return Shadowed(self.denoiser)
 
     def _check_room(self, wanted: int) -> None:
         if self.slots is None:

@@ -20,6 +20,7 @@ from .guidance import blinded, guided, without
 from .length import closed, cut, without_end
 from .outcome import Counts, Decoded
 from .settings import Decoding
+from .shadows import Shadowed
 
 
 class Lane:
@@ -30,6 +31,8 @@ class Lane:
         self.stepper, self.policy = settings.stepper(denoiser), settings.policy(denoiser)
         if self.policy.keeps and isinstance(denoiser, ByBlocks):
             raise UserError("cache: a joint model reads a block anew once it is written; leave cache out")
+        if self.policy.keeps and isinstance(denoiser, Shadowed):
+            raise UserError("cache: shadows are cast anew in every pass; leave cache out")
         if self.policy.keeps and not denoiser.packs:
             raise UserError("cache: this network keeps nothing from one pass to the next; leave cache out")
         self.contexts = [Context(denoiser, self.policy) for _ in range(1 if settings.guidance == 0 else 2)]
@@ -128,9 +131,12 @@ class Lane:
             raise UserError("revise: it takes back tokens, and this model moves vectors; leave revise out")
         if vectors and self.policy.keeps:
             raise UserError("cache: noisy vectors change everywhere in every pass; leave cache out")
-        mask = torch.tensor(self.denoiser.mask_id, device=self.canvas.x.device)
-        if len(self.contexts) == 2 and (vectors or bool(self.process.certain(mask))):
+        if len(self.contexts) == 2 and (vectors or self._sees_no_mask()):
             raise UserError("guidance: it hides the given text behind masks, which this model's noise has none of")
+
+    def _sees_no_mask(self) -> bool:
+        """Whether a mask would count as written."""
+        return bool(self.process.certain(torch.tensor(self.denoiser.mask_id, device=self.canvas.x.device)))
 
     def _views(self, canvas: Canvas) -> list[Canvas]:
         """How each context sees the rows."""

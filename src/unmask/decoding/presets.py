@@ -34,6 +34,12 @@ PRESETS: dict[str, Mapping[str, Any]] = {
     "remdm-rescale": SAMPLED | {"rule": {"kind": "remdm_rescale", "eta": 0.015}},
     "remdm-conf": SAMPLED | {"rule": "remdm_conf"},
     "remdm-loop": SAMPLED | {"rule": {"kind": "remdm_loop", "on": 0.55, "off": 0.05, "filled": 0.9, "eta": 0.02}},
+    "wino": {
+        "rule": "confidence",
+        "block": 128,
+        "quota": {"kind": "wide", "threshold": 0.6},
+        "revise": {"kind": "verify", "threshold": 0.9},
+    },
     "take-back": {
         "rule": "confidence",
         "block": 32,

@@ -301,10 +301,27 @@ class Expected(Scheduled):
         return 1 - t if self.schedule == "linear" else 1 - torch.cos(math.pi / 2 * (1 - t))
 
 
+@dataclass(frozen=True)
+class Wide(Above):
+    """Every position at least `threshold` sure, but no more than `share` of those that are open, which is at least 5
+    and at most 20 of them (WINO, arXiv 2507.18578)."""
+
+    threshold: float = 0.6
+    share: float = 0.7
+
+    FEWEST: ClassVar[int] = 5
+    MOST: ClassVar[int] = 20
+
+    def __call__(self, offer: Offer) -> Tensor:
+        most = (self.share * offer.count).long().clamp(self.FEWEST, self.MOST)
+        return super().__call__(offer) & (offer.first(most) | offer.last)
+
+
 QUOTAS: dict[str, type[Quota]] = {
     "evenly": Evenly,
     "fixed": Fixed,
     "above": Above,
+    "wide": Wide,
     "factor": Factor,
     "entropy_bound": EntropyBound,
     "certain": Certain,

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..noise.process import Process
 from .propose import Proposal
+from .quotas import first
 from .steppers import Move, Stepper, Tick
 
 DRAFTED = 1e-3  # the time of a draft: hardly any noise, but not settled
@@ -51,10 +52,12 @@ class Revision:
 class Reviser(Protocol):
     """Inherit from it. A block must become final: what is taken back may not outweigh for ever what is written.
 
-    rewrites: whether it puts other tokens in the place of drafts.
+    rewrites: whether it puts other tokens in the place of drafts; shadows: whether drafts are read as if still
+    open, each from a shadow of its own (`shadows`).
     """
 
     rewrites: ClassVar[bool] = True
+    shadows: ClassVar[bool] = False
 
     def __call__(self, drafts: Drafts) -> Revision: ...
 
@@ -98,7 +101,29 @@ class TakeBack(Reviser):
         return Revision(torch.zeros_like(reopen), reopen, torch.ones_like(drafts.left, dtype=torch.bool))
 
 
-REVISERS: dict[str, type[Reviser]] = {"edit": Edit, "take_back": TakeBack}
+@dataclass(frozen=True)
+class Verify(Reviser):
+    """WINO's wide-in, narrow-out (arXiv 2507.18578): a draft whose shadow finds it less probable than `threshold` is
+    open again, the least probable of them first, and fewer in a pass than it wrote: every pass gets on. The block is
+    final once it is full."""
+
+    threshold: float = 0.9
+
+    rewrites: ClassVar[bool] = False
+    shadows: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise UserError(f"revise.threshold={self.threshold} is outside (0, 1); 0.9 is usual")
+
+    def __call__(self, drafts: Drafts) -> Revision:
+        doubted = drafts.draft & (drafts.p < self.threshold)
+        most = torch.where(drafts.left > 1, drafts.fresh.sum(1) - 1, 0)
+        reopen = first(-drafts.p, doubted, most)
+        return Revision(torch.zeros_like(reopen), reopen, torch.ones_like(drafts.left, dtype=torch.bool))
+
+
+REVISERS: dict[str, type[Reviser]] = {"edit": Edit, "take_back": TakeBack, "verify": Verify}
 
 
 @dataclass(frozen=True)

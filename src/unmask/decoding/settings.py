@@ -141,6 +141,12 @@ class Decoding:
         """The rule's name, without its options."""
         return self.rule["kind"] if isinstance(self.rule, Mapping) else self.rule
 
+    @property
+    def shadows(self) -> bool:
+        """Whether what is written but not final is read from shadows."""
+        reviser = self._reviser()
+        return reviser is not None and reviser.shadows
+
     def stepper(self, denoiser: Denoiser) -> Stepper:
         """The settings as a stepper; `for_model` must have chosen the rule."""
         proposal, quota, reviser = Proposal(self.temperature, self.top_p, self.top_k), self._quota(), self._reviser()
