@@ -4,7 +4,7 @@ import pytest
 
 from unmask.decoding.canvas import Row
 from unmask.decoding.outcome import Frame
-from unmask.serving.frames import Canvas
+from unmask.serving.frames import Canvas, in_a_row
 
 MASK = 9
 
@@ -46,3 +46,20 @@ def test_drafts_are_revised_settled_or_taken_back(canvas):
     assert [(c["at"], c["state"], c["p"]) for c in then["changed"]] == [(1, "settled", 0.9), (2, "open", None)]
     last = canvas.after(frame(2, [1, 2, 5, 8, 3], [0, 0, 0, 0, 0], [3], {3: float("nan")}))
     assert [(c["at"], c["state"], c["p"]) for c in last["changed"]] == [(2, "revised", None)]
+
+
+def test_a_character_of_several_tokens_stands_with_the_first():
+    """Bytes as tokens, once they are all there; a part of one shows as U+FFFD."""
+
+    def decode(tokens):
+        return bytes(tokens).decode("utf-8", "replace")
+
+    spelt = in_a_row(lambda tokens: [decode([token]) for token in tokens], decode)
+    assert spelt(list("aé€b".encode())) == ["a", "é", "", "€", "", "", "b"]
+    assert spelt([*"é".encode(), 97, "é".encode()[0]]) == ["é", "", "a", "\ufffd"]
+    assert spelt([]) == []
+    first, second = "é".encode()
+    canvas = Canvas(Row.gaps([first, None]), slice(0, 2), spelt, MASK)
+    assert [c["text"] for c in canvas.blank()["changed"]] == ["\ufffd", ""]
+    after = canvas.after(frame(0, [first, second], [0, 0], [1], {1: 0.5}))
+    assert [(c["at"], c["text"], c["state"]) for c in after["changed"]] == [(0, "é", "given"), (1, "", "settled")]

@@ -5,13 +5,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from ..decoding.canvas import Row
 from ..decoding.outcome import Frame
+from .settled import REPLACEMENT
 
 Pieces = Callable[[Iterable[int]], list[str]]
+Spell = Callable[[Sequence[int]], str]
 DIGITS = 4  # of a probability
+
+
+def in_a_row(pieces: Pieces, decode: Spell) -> Pieces:
+    """How tokens read that stand side by side: of a character that several of them make, the first has it whole."""
+
+    def spelt(tokens: Iterable[int]) -> list[str]:
+        tokens = list(tokens)
+        found = pieces(tokens)
+        for at, end in _broken(found):
+            for stop in range(at + 1, end + 1):
+                whole = decode(tokens[at:stop])
+                if REPLACEMENT not in whole:
+                    found[at:stop] = [whole] + [""] * (stop - at - 1)
+                    at = stop
+        return found
+
+    return spelt
+
+
+def _broken(pieces: Sequence[str]) -> list[tuple[int, int]]:
+    """Where parts of characters stand side by side."""
+    runs = groupby(range(len(pieces)), lambda at: REPLACEMENT in pieces[at])
+    parts = [list(run) for broken, run in runs if broken]
+    return [(part[0], part[-1] + 1) for part in parts]
 
 
 class Canvas:
@@ -22,14 +49,14 @@ class Canvas:
         self.given = [not open for open in row.open[span]]
         self.tokens = [token if given else mask_id for token, given in zip(row.tokens[span], self.given)]
         self.open = [not given for given in self.given]
+        self.texts = pieces(self.tokens)
         self.written = [False] * len(self.given)  # the model has stood behind what is there
 
     def blank(self) -> dict[str, Any]:
         """Before the first pass: every position."""
-        texts = self.pieces(self.tokens)
         changed = [
             {"at": at, "text": text if given else "", "p": None, "state": "given" if given else "open"}
-            for at, (text, given) in enumerate(zip(texts, self.given))
+            for at, (text, given) in enumerate(zip(self.texts, self.given))
         ]
         return self._frame(-1, changed)
 
@@ -37,21 +64,24 @@ class Canvas:
         """What a pass has changed."""
         tokens, open = frame.tokens[self.span], frame.open[self.span]
         sure, settled = frame.confidence[self.span], frame.settled[self.span]
-        changed = []
+        texts, changed = self.pieces(tokens), []
         for at, token in enumerate(tokens):
-            if not self.given[at] and (token != self.tokens[at] or open[at] != self.open[at]):
-                changed.append(self._change(at, token, open[at], sure[at]))
+            moved = not self.given[at] and (token != self.tokens[at] or open[at] != self.open[at])
+            if moved or texts[at] != self.texts[at]:
+                changed.append(self._change(at, token, open[at], sure[at], texts[at]))
             self.written[at] |= settled[at] or sure[at] > 0
-        self.tokens, self.open = tokens, open
+        self.tokens, self.open, self.texts = tokens, open, texts
         return self._frame(frame.step, changed)
 
-    def _change(self, at: int, token: int, open: bool, sure: float) -> dict[str, Any]:
+    def _change(self, at: int, token: int, open: bool, sure: float, text: str) -> dict[str, Any]:
+        if self.given[at]:  # beside a part of a character that has become whole
+            return {"at": at, "text": text, "p": None, "state": "given"}
         if token == self.mask_id:
             return {"at": at, "text": "", "p": None, "state": "open"}
         anew = self.written[at] and token != self.tokens[at]
         state = "draft" if open else "revised" if anew else "settled"
         p = round(sure, DIGITS) if sure > 0 and math.isfinite(sure) else None
-        return {"at": at, "text": self.pieces([token])[0], "p": p, "state": state}
+        return {"at": at, "text": text, "p": p, "state": state}
 
     def _frame(self, step: int, changed: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return {"step": step, "passes": step + 1, "length": len(self.given), "changed": list(changed)}

@@ -13,7 +13,7 @@ from ..decoding.length import Finish, cut
 from ..decoding.outcome import Decoded, Frame
 from .engine import Drafted, Event, Failed, Job
 from .errors import told
-from .frames import Canvas
+from .frames import Canvas, in_a_row
 from .served import Order
 from .settled import REPLACEMENT, Settled
 
@@ -48,7 +48,8 @@ class Choice:
         self.end = None if row.infill else order.settings.eos_id
         self.tokenizer, self.logprobs = tokenizer, logprobs
         self.settled = Settled(tokenizer.decode, order.stops)
-        self.canvas = Canvas(row, self.span, tokenizer.pieces, tokenizer.mask_id) if watched else None
+        pieces = in_a_row(tokenizer.pieces, tokenizer.decode)
+        self.canvas = Canvas(row, self.span, pieces, tokenizer.mask_id) if watched else None
         self.said: list[Said] = []
         self.tokens = self.passes = 0
         self.finish: Finish | None = None
