@@ -45,6 +45,7 @@ ASSEMBLY = {
     "grid",
     "comparing",
     "bench",
+    "draft",
 }
 NOBODY_BUT = {
     "base": ASSEMBLY,
@@ -64,13 +65,14 @@ NOBODY_BUT = {
     "grid": {"comparing", "cli"},
     "comparing": {"cli"},
     "bench": {"cli"},
+    "draft": ASSEMBLY,
     "serving": {"serving", "cli"},
     "cli": {"cli"},
     "recipe": {"recipe", "cli", *ASSEMBLY},
 }
 # an outside package -> the rooms or modules it may enter through
 DOORS = {
-    "transformers": {"data.tokenizer", "models.families", "evaluation.peer"},
+    "transformers": {"data.tokenizer", "models.families", "evaluation.peer", "draft"},
     "tokenizers": {"data.tokenizer"},
     "huggingface_hub": {"models.checkpoint", "data", "lm"},
     "datasets": {"data"},

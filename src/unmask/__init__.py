@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .draft import draft_for as draft_for
     from .errors import UserError as UserError
     from .lm import LanguageModel as LanguageModel
     from .lm import Text as Text
@@ -28,6 +29,7 @@ _PLACES = {
     "LanguageModel": "lm",
     "Text": "lm",
     "UserError": "errors",
+    "draft_for": "draft",
     "load_denoiser": "published",
     "load_recipe": "recipe",
     "sample": "sampling",

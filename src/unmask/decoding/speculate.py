@@ -30,7 +30,7 @@ from .budget import Budget, Thrift, Whole
 from .canvas import Row
 from .propose import Proposal
 from .reader import Reader
-from .settings import Decoding
+from .settings import SPECULATING, Decoding
 
 GREEDY = Proposal()
 FOLLOWED = ("rule", "block", "temperature", "top_p", "top_k", "eos_id", "cache", "vocabulary")  # of `Decoding`
@@ -132,9 +132,7 @@ class Draft:
 
 def speculation(denoiser: Denoiser, settings: Decoding) -> Speculation:
     """As the settings say; UserError where these say what only other rules can do."""
-    for field in fields(settings):
-        if field.name not in FOLLOWED and getattr(settings, field.name) not in (field.default, False):
-            raise UserError(f"{field.name}: self_speculation writes as the model does left to right; leave it out")
+    check_followed(settings, SPECULATING)
     proposal = Proposal(settings.temperature, settings.top_p, settings.top_k)
     return Speculation(denoiser, proposal, settings.block, settings.eos_id)
 
@@ -144,6 +142,13 @@ def ends_only(rows: Sequence[Row]) -> None:
     for i, row in enumerate(rows):
         if row.open != sorted(row.open):
             raise UserError(f"prompt {i}: has a gap, and self_speculation writes ends of texts only; leave rule out")
+
+
+def check_followed(settings: Decoding, who: str) -> None:
+    """UserError where the settings say what drafts and checks cannot follow."""
+    for field in fields(settings):
+        if field.name not in FOLLOWED and getattr(settings, field.name) not in (field.default, False):
+            raise UserError(f"{field.name}: {who} writes as the model does left to right; leave it out")
 
 
 class Speculation:
