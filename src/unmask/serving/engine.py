@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..decoding.batch import Batch, NoRoom, Step
 from ..decoding.canvas import Row
@@ -114,7 +114,7 @@ class Engine:
     _writing: dict[int, Part] = field(default_factory=dict)
     _held: list[Part] = field(default_factory=list)  # whose turn it is, but the caches are full
     _leaving: list[Part] = field(default_factory=list)
-    _calls: list[tuple[Callable[[], object], Future[object]]] = field(default_factory=list)
+    _calls: list[tuple[Callable[[], Any], Future[Any]]] = field(default_factory=list)
     _outbox: list[tuple[Part, Event]] = field(default_factory=list)
     _closing: float | None = None  # no new rows; those that run end by this time
 
@@ -160,13 +160,13 @@ class Engine:
 
     async def between_steps(self, call: Callable[[], Found]) -> Found:
         """What the call returns, made on the engine's thread: whoever asks the network does it there."""
-        answer: Future[object] = Future()
+        answer: Future[Found] = Future()
         with self._wake:
             if not self.ready:
                 raise ApiError(503, "the server is shutting down; try again later", retry_after=5)
             self._calls.append((call, answer))
             self._wake.notify()
-        return await asyncio.wrap_future(answer)  # type: ignore[return-value]
+        return await asyncio.wrap_future(answer)
 
     def cancel(self, parts: Sequence[Part]) -> None:
         with self._wake:
@@ -345,7 +345,7 @@ def _deliver(events: Sequence[tuple[Part, Event]]) -> None:
         part.job.deliver(part.index, event)
 
 
-def _answer(call: Callable[[], object], answer: Future[object]) -> None:
+def _answer(call: Callable[[], Found], answer: Future[Found]) -> None:
     if not answer.set_running_or_notify_cancel():
         return
     try:

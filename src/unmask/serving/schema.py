@@ -13,7 +13,7 @@ from ..request import DECODING
 from .settings import MiB
 
 CALLABLES = {"guide"}  # fields of Decoding that are code, not data
-SAMPLING = {name: (hint | None, None) for name, (hint, _) in DECODING.items() if name not in CALLABLES}
+SAMPLING: dict[str, Any] = {name: (hint | None, None) for name, (hint, _) in DECODING.items() if name not in CALLABLES}
 MOST_STEPS = 4096  # steps cost time even where they need no pass
 
 # Fields of OpenAI's that say nothing about the text; taken and not looked at.
@@ -26,7 +26,7 @@ NEUTRAL = (
     "frequency_penalty", "presence_penalty", "logit_bias", "tools", "functions", "modalities", "audio", "prediction",
     "web_search_options", "top_logprobs",
 )  # fmt: skip
-PLAIN = (["text"], {}, [], 0, False, None)
+PLAIN: tuple[Any, ...] = (["text"], {}, [], 0, False, None)
 
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

@@ -80,7 +80,7 @@ class Served:
 
     def settings(self, said: Mapping[str, Any], eos_id: int | None = None) -> Decoding:
         """The model's own way of writing, with what the client says on top."""
-        return self._settings.saying({"eos_id": self._settings.eos_id if eos_id is None else eos_id} | said)
+        return self._settings.saying({"eos_id": self._settings.eos_id if eos_id is None else eos_id, **said})
 
     def room(self, given: int, wanted: int | None) -> int:
         """New tokens beside so many given ones."""
