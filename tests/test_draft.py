@@ -75,3 +75,14 @@ def test_what_is_refused(folders, tmp_path):
             writer.generate("ab", **options)
     with pytest.raises(UserError, match=r"^prompt: is empty"):
         writer.generate("")
+
+
+def test_from_the_command_line(folders):
+    from unmask.writing import write
+
+    options = {"model": str(folders / "joint"), "draft_for": str(folders / "llama"), "max_tokens": 12}
+    done = write("generate", options, "ab")
+    assert done.texts[0].tokens == draft_for(folders / "llama", folders / "joint").generate("ab", max_tokens=12).tokens
+    assert len(write("generate", options | {"samples": 2, "temperature": 1.0}, "ab").texts) == 2
+    with pytest.raises(UserError, match="without watch and html"):
+        write("fill", {"model": str(folders / "joint"), "draft_for": "x"}, "a<gap>b")

@@ -141,14 +141,14 @@ def generate(
     """Write after a prompt. Without MODEL, the small model that comes with the package.
 
     Keys: max_tokens, steps, block, rule (confidence, entropy, margin, random, ancestral, ...), threshold, temperature,
-    top_p, top_k, samples (texts with seeds of their own) and more; `unmask info keys` lists all. PROMPT - reads
-    standard input.
+    top_p, top_k, samples (texts with seeds of their own) and more; `unmask info keys` lists all. draft_for=OTHER: a
+    causal model in `transformers` writes, and MODEL drafts for it. PROMPT - reads standard input.
     """
     from .recipe import read_tree
     from .request import Generate
-    from .writing import Place, write
+    from .writing import Drafter, write
 
-    model, prompt, overrides = _sort(words, "PROMPT", [*Place.model_fields, *Generate.model_fields])
+    model, prompt, overrides = _sort(words, "PROMPT", [*Drafter.model_fields, *Generate.model_fields])
     language = {"regex": regex, "json_schema": _text_of(json_schema)}
     options = read_tree(recipe, overrides, model=model, seed=seed, device=device, dtype=dtype, **language)
     done = write("chat" if chat else "generate", options, prompt, watch=watch and not as_json, html=html)

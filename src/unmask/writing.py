@@ -17,6 +17,7 @@ from .data.sources import read
 from .data.tokenizer import whole
 from .decoding.sampler import Event, Frame, Observer
 from .device import has_bfloat16, pick_device, pick_dtype
+from .draft import draft_for
 from .errors import UserError
 from .evaluation.likelihood import Score
 from .lm import DEFAULT, LanguageModel, Text, load
@@ -49,6 +50,15 @@ class Place(BaseModel):
 
     def open(self) -> LanguageModel:
         return load(self.model, device=self.device, dtype=self.dtype, trust=self.trust)
+
+
+class Drafter(Place):
+    """Which model, and for which other one it drafts."""
+
+    draft_for: str | None = Field(
+        default=None,
+        description="a causal model in `transformers`: it writes, what it would alone, and the model drafts",
+    )
 
 
 class ScoreOptions(Place):
@@ -117,16 +127,23 @@ def _as_dict(text: Text) -> dict[str, Any]:
 def write(
     verb: str, options: Mapping[str, Any], prompt: str, *, watch: bool = False, html: Path | None = None
 ) -> Written:
-    """options: of `Place` and of the verb's request. The replay is drawn from the events that the terminal shows.
+    """options: of `Drafter` and of the verb's request. The replay is drawn from the events that the terminal shows.
 
     All that can be checked without the model is checked before it is loaded."""
-    here = {name: value for name, value in options.items() if name in Place.model_fields}
+    here = {name: value for name, value in options.items() if name in Drafter.model_fields}
     asked = {name: value for name, value in options.items() if name not in here}
-    place, request = Place.of(here), VERBS[verb].request.of(asked)
+    place, request = Drafter.of(here), VERBS[verb].request.of(asked)
     VERBS[verb].check(prompt, request)
     if html is not None:
         _check_page(html)
+    if place.draft_for is not None and (verb != "generate" or watch or html is not None):
+        raise UserError("draft_for: it writes after a prompt, and is not watched; use generate without watch and html")
     lm, recorder = place.open(), Recorder()
+    if place.draft_for is not None:
+        drafted = draft_for(place.draft_for, lm).generate(prompt, **asked)
+        return Written(
+            drafted if isinstance(drafted, list) else [drafted], request.seeds, request.samples is not None, False
+        )
     watcher = Watcher(lm.tokenizer.pieces, lm.tokenizer.mask_id, WATCHED, special_ids=lm.tokenizer.special_ids)
     observers: list[Observer] = [*([recorder] if html else []), *([watcher] if watch else [])]
 
@@ -228,15 +245,14 @@ def _recipes() -> dict[str, Any]:
 def _keys() -> dict[str, Any]:
     """Every key=value of every verb, with its default and what it is."""
     own = Place.model_fields.keys()
-    told: dict[str, type[BaseModel]] = {
-        "generate": Generate,
-        "fill": Fill,
-        "score": ScoreOptions,
-        "train, tune, demo": Recipe,
-    }
-    return {
-        f"{verb}: {key}": text for verb, model in told.items() for key, text in keys_of(model).items() if key not in own
-    }
+    told: list[tuple[str, type[BaseModel]]] = [
+        ("generate", Generate),
+        ("generate", Drafter),
+        ("fill", Fill),
+        ("score", ScoreOptions),
+        ("train, tune, demo", Recipe),
+    ]
+    return {f"{verb}: {key}": text for verb, model in told for key, text in keys_of(model).items() if key not in own}
 
 
 LISTS = {"recipes": _recipes, "keys": _keys}

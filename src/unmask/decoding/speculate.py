@@ -262,7 +262,7 @@ class Speculation:
         return _THRIFT[network]
 
     @torch.inference_mode()
-    def _cost(self, prompt: int = 64, times: int = 4) -> tuple[float, float]:
+    def _cost(self, prompt: int = 64, times: int = 8) -> tuple[float, float]:
         """Seconds of a pass, and of each token in it: the line through one token, and a whole draft and one block."""
         small, large = Plan(0, (0,)), Plan(self.size - 1, (*(0,) * (self.size - 1), self.size))
         texts, cache = self._opened([[self.reader.start] * prompt], [times * (2 + self.size)], [0])
