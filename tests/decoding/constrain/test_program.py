@@ -64,7 +64,7 @@ def propose(
     asked = text == OPEN if asked is None else asked
     sight = sight_of(text, torch.ones_like(text, dtype=torch.bool) if written is None else written)
     rng = torch.Generator().manual_seed(how.pop("seed", 0))
-    u = [torch.rand(text.shape, generator=rng, dtype=torch.float64) for _ in range(2)]
+    u = [torch.rand(text.shape, generator=rng, dtype=torch.float64) for _ in range(3)]
     tokens, shift = keeper.propose(sight, asked, asked, logp, Proposal(**how), u)
     return tokens, (logp + shift).softmax(-1)
 
@@ -173,7 +173,7 @@ def test_rows_beside_each_other_are_rows_alone() -> None:
     text = torch.tensor([[OPEN, OPEN, 5, OPEN, 6], [5, OPEN, OPEN, OPEN, OPEN], [0, 1, OPEN, OPEN, OPEN]])
     asked = torch.tensor([[1, 1, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 1]]).bool()
     logp = laws(int(asked.sum()), seed=8)
-    u = [torch.rand(text.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i in (1, 2)]
+    u = [torch.rand(text.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i in (1, 2, 3)]
     for temperature in (0.0, 1.0):
         how = Proposal(temperature)
         written = torch.ones_like(asked)

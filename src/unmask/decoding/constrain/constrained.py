@@ -67,12 +67,14 @@ class Constrained(Stepper):
         ruled, sight = self.stepper.ask(tick), self._sight(process, tick)
         mu, rng = values.log_softmax(-1), tick.draws(stage=STAGE)
         logp = process.beliefs(tick.x[asked], mu, tick.t[asked])
-        u = (rng.uniform(tick.x), rng.uniform(tick.x))
+        u = [] if self.proposal.temperature == 0 else [rng.uniform(tick.x) for _ in range(3)]
         tokens, shift = self.keeper.propose(sight, asked & (sight.text == OPEN), asked, logp, self.proposal, u)
-        heard = ruled[asked]
-        rule = self.stepper.proposing(Chosen(**vars(self.proposal), tokens=tokens[heard]))
+        heard, posterior = ruled[asked], shift.add_(mu)
+        if not bool(heard.all()):
+            tokens, posterior = tokens[heard], posterior[heard]
+        rule = self.stepper.proposing(Chosen(**vars(self.proposal), tokens=tokens))
         assert rule is not None, "checked with the settings"
-        return rule.move(process, tick, ruled, (mu + shift.to(mu))[heard])
+        return rule.move(process, tick, ruled, posterior)
 
     def _sight(self, process: Process, tick: Tick) -> Sight:
         """A token is known where it is settled, a draft, or certain for now; what the rule asks about is not."""

@@ -49,7 +49,7 @@ class Keeper:
     ) -> tuple[Tensor, Tensor]:
         """Tokens (N,) that are part of one text that matches, and what to add to logp (N, V) to have the posterior, up
         to a constant a position. N: the asked (B, W); wanted (B, W) bool: those of them that are open, for the others
-        anything is said. u: two uniforms a position, (B, W) each."""
+        anything is said. u: three uniforms a position, (B, W) each."""
         chains, may_end = self._chains(sight)
         held = (chains.of_canvas(wanted) & chains.inside).any(1)
         chains, may_end = chains.only(held), may_end[held]
@@ -58,22 +58,24 @@ class Keeper:
         frame = _Frame(self, window, rank, may_end)
         ends = frame.of_asked(may_end[:, None].expand_as(rank), len(logp))
 
-        total = self.sums.total(logp, ends)
+        ordered = self.sums.ordered(logp)
+        total = self.sums.total(ordered, ends)
         groups = self.sums.grouped(total)
         belief = frame.program(groups)
-        law, plain = proposal.law(logp) if proposal.temperature else logp, proposal == Proposal(temperature=1.0)
         if proposal.temperature == 0:
-            pair = frame.program(self.sums.grouped(self.sums.best(logp, ends), largest=True)).best()
+            best, token = self.sums.best(ordered, ends)
+            pair = frame.program(self.sums.grouped(best, largest=True)).best()
+            tokens = self.sums.likeliest(best, token, frame.group(pair, len(logp)))
         else:
-            path = belief if plain else frame.program(self.sums.grouped(self.sums.total(law, ends)))
+            plain = proposal == Proposal(temperature=1.0)
+            law = ordered if plain else self.sums.ordered(proposal.law(logp))
+            drawn_from = total if plain else self.sums.total(law, ends)
+            path = belief if plain else frame.program(self.sums.grouped(drawn_from))
             pair = path.draw(window.of_chains(chains.of_canvas(u[0])).T)
-        group = frame.of_asked(self.tokens.group[pair.T], len(logp))
-        if proposal.temperature == 0:
-            tokens = self.sums.likeliest(logp, group)
-        else:
-            tokens = self.sums.drawn(law, logp, group, u[1][asked])
+            rest = [one[asked] for one in u[1:]]
+            tokens = self.sums.drawn(law, ordered, drawn_from, frame.group(pair, len(logp)), rest)
         posterior = frame.of_asked(belief.marginals().transpose(0, 1), len(logp))
-        return tokens, self.sums.shift(posterior, total, groups)
+        return tokens, self.sums.shift(posterior, total, groups, logp.dtype)
 
     def _chains(self, sight: Sight) -> tuple[Chains, Tensor]:
         chains = Chains.of(sight.written, sight.real, self.whole)
@@ -100,6 +102,10 @@ class _Frame:
         column = torch.where(self.here, self.rank + len(self.fixed), self.column)
         weights = torch.cat([self.fixed, groups])[column.T]
         return Program(self.tokens, weights, self.starts, self.state, self.last)
+
+    def group(self, pair: Tensor, n: int) -> Tensor:
+        """pair (l, C) of each position -> the group (N,) of tokens that leads from its first state to its second."""
+        return self.of_asked(self.tokens.group[pair.T], n)
 
     def of_asked(self, values: Tensor, n: int) -> Tensor:
         """(C, l, ...) -> (N, ...), zero where nothing is wanted."""

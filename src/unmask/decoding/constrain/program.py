@@ -7,6 +7,7 @@ in an allowed one. C texts are worked on side by side; all runs over pairs of st
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -26,7 +27,7 @@ class Program:
         base = torch.arange(self.texts, device=start.device)[:, None]
         self.source = (tokens.source + base * tokens.states).flatten()  # (C P,), among (C S,) states
         self.target = (tokens.target + base * tokens.states).flatten()
-        self.weights = weights[..., tokens.group].flatten(1)  # (L, C P)
+        self.weights = weights.index_select(2, tokens.group).flatten(1)  # (L, C P)
         at_start = torch.zeros_like(last, dtype=torch.float64).scatter(1, start[:, None], 1.0)
         self.at_start = at_start.flatten()
 
@@ -48,7 +49,7 @@ class Program:
         All ways from a state are added up relative to the best one, so that they are 1 or more and nothing is lost,
         however improbable the state.
         """
-        gain = self.weights + self.highest[1:, self.target] - self.highest[:-1, self.source]
+        gain = self.weights + self._after(self.highest) - self.highest[:-1].index_select(1, self.source)
         share = gain.nan_to_num(-torch.inf, neginf=-torch.inf).exp()
         now = self.last.double().flatten()
         sums = [now]
@@ -56,7 +57,7 @@ class Program:
             now = torch.zeros_like(now).index_add_(0, self.source, row * now.index_select(0, self.target))
             sums.append(now)
         ways = torch.stack(sums[::-1])
-        return (share * ways[1:, self.target] / ways[:-1, self.source]).nan_to_num(0.0)
+        return (share * self._after(ways) / ways[:-1].index_select(1, self.source)).nan_to_num(0.0)
 
     def marginals(self) -> Tensor:
         """(L, C, P): the probability of each pair of states at each position, in texts that match."""
@@ -70,14 +71,14 @@ class Program:
 
     def best(self) -> Tensor:
         """(L, C) int64: the pairs that the best text goes through."""
-        ways = self.weights + self.highest[1:, self.target]
+        ways = self.weights + self._after(self.highest)
         return self._way(ways, lambda mine, ways, _: ways.masked_fill(~mine, -torch.inf).argmax(1))
 
     def draw(self, u: Tensor) -> Tensor:
         """(L, C) int64: the pairs that a random text goes through, by the uniforms u (L, C)."""
         return self._way(self.onward, lambda mine, onward, i: categorical(onward * mine, u[i]))
 
-    def _way(self, ways: Tensor, choose) -> Tensor:  # type: ignore[no-untyped-def]
+    def _way(self, ways: Tensor, choose: Callable[[Tensor, Tensor, int], Tensor]) -> Tensor:
         """choose: which of a text's pairs (C, P) bool that go on from its state, given `ways` there, at position i."""
         state, out = self.start, []
         for i, (starts, row) in enumerate(zip(self.starts, ways)):
@@ -86,6 +87,10 @@ class Program:
             state = self.tokens.target[pair]
             out.append(pair)
         return torch.stack(out)
+
+    def _after(self, states: Tensor) -> Tensor:
+        """(L + 1, C S) -> (L, C P): of each pair's second state, one position on."""
+        return states[1:].index_select(1, self.target)
 
     def _begin(self, starts: Tensor) -> Tensor:
         """(C,) -> (C S,)"""

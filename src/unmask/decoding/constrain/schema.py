@@ -173,7 +173,7 @@ class _Reader:
         first = [self.value(s, f"{at}/prefixItems/{i}", trail) for i, s in enumerate(said.get("prefixItems", []))]
         if most is not None:
             first = first[:most]
-        items = said.get("items", not first)
+        items = said.get("items", least > len(first) or not first)
         rest = None if items is False else self.value(items, f"{at}/items", trail)
         if rest is None:
             if least > len(first):
@@ -301,7 +301,11 @@ def anything(levels: int) -> Node:
 
 def found_anywhere(pattern: Node) -> Node:
     """A pattern of JSON schema may match any part of a string, unless it is tied to its ends. Characters that would
-    have to be escaped are left out, and so is what is tied to an end in one alternative only."""
+    have to be escaped are left out, and so is what is tied to an end inside a group only."""
+    if isinstance(pattern, Joined) and len(pattern.parts) == 1:
+        return found_anywhere(pattern.parts[0])
+    if isinstance(pattern, Either):
+        return Either(tuple(found_anywhere(part) for part in pattern.parts))
     rest = Repeated(Chars(language.complement(())))
     for end in (False, True):
         if _tied(pattern, end):
