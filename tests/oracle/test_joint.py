@@ -7,8 +7,11 @@ import torch
 from toy import MASK, SYMBOLS, ByBlocks, Looked, Toy
 
 from unmask.denoiser import NextTokenOrBlock
+from unmask.errors import UserError
 from unmask.evaluation.likelihood import Exact, FixedCount, masked_nats, score_batches
 from unmask.layout import BlocksAfterText
+from unmask.methods.joint import Joint
+from unmask.methods.method import Symbols
 from unmask.noise.draws import seeded
 from unmask.noise.tokens import Masking
 from unmask.objectives.joint import JointBound
@@ -88,3 +91,22 @@ def test_the_score_of_its_blocks_is_unbiased():
     text, estimator = TOY.joint.argmin(), FixedCount(8, layout=BlocksAfterText(2))
     score = score_batches(BothWays(TOY, 2), [TOY.batch(TOY.texts[text].expand(200, -1))], estimator)
     assert abs(score.nats / 200 - TOY.nats[text]) < 4 * score.stderr / 200
+
+
+def test_blocks_can_be_trained_where_drafts_begin():
+    """clip=(1, 1): every block is nothing but masks, wherever it begins."""
+    seen = []
+
+    class Watched(BothWays):
+        def forward(self, x, t=None, **how):
+            seen.append(x[:, :LENGTH])
+            return super().forward(x, t, **how)
+
+    method, layout = Joint(size=3, clip=(1.0, 1.0)), BlocksAfterText(3)
+    bound = MaskedBound(Masking.over(SYMBOLS, MASK), layout, masks="counted", clip=method.clip)
+    for seed in range(5):
+        JointBound(bound, layout)(Watched(TOY, 3), TOY.batch(TOY.texts), seeded(seed))
+    assert (torch.cat(seen) == MASK).all()
+    assert method.objective(Symbols(SYMBOLS, MASK, START)).diffusion.clip == (1.0, 1.0)
+    with pytest.raises(UserError, match=r"method\.clip: \[0\.8, 0\.3\]"):
+        Joint(clip=(0.8, 0.3))
