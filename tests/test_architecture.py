@@ -11,6 +11,7 @@ ROOT = SOURCE / "unmask"
 # a room (a package or a module of unmask) -> the rooms it must not import
 MUST_NOT_KNOW = {
     "errors": {"*"},
+    "rowwise": {"*"},
     "folder": {"* but errors"},
     "noise": {"models", "decoding", "training", "data", "evaluation", "denoiser", "methods", "objectives"},
     "models": {"noise", "decoding", "training", "data", "evaluation", "denoiser", "methods", "objectives"},
@@ -80,6 +81,7 @@ DOORS = {
     "peft": {"training"},
     "lm_eval": {"evaluation.harness"},
     "fastapi": {"serving"},
+    "ray": {"serving.ray"},
     "starlette": {"serving"},
     "uvicorn": {"serving.run"},
     "prometheus_client": {"serving.metrics"},

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "src" / "unmask").rglob("*.py"))
 PROVIDERS = packages_distributions()
 # rooms that are entered on use: the command line imports them inside the verb, and asks for the extra first
-ON_USE = {"serving": {"fastapi", "starlette", "uvicorn", "prometheus_client"}}
+ON_USE = {"serving": {"fastapi", "starlette", "uvicorn", "prometheus_client", "ray"}}
 
 
 def normal(name):

@@ -321,6 +321,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="0 takes a free one. [8000]")] = None,
     api_key_file: Annotated[Path | None, typer.Option(help="One key a line; needed beyond this machine.")] = None,
     without_key: Annotated[bool, typer.Option("--without-key", help="Let other machines in without a key.")] = False,
+    on_ray: Annotated[bool, typer.Option("--ray", help="Replicas on a Ray cluster.")] = False,
     recipe: File = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -331,6 +332,8 @@ def serve(
     a request says none), rows (texts written at a time), waiting (texts that may wait), choices (texts of one request),
     slots (positions kept in exact caches), body (bytes of a request), timeout (seconds of a request), rate (requests a
     minute of one key), drain (seconds that running requests get at the end).
+    With --ray also ray.address (of the cluster), ray.least and ray.most (replicas), ray.busy (requests of a replica,
+    beyond which there is one more), ray.cpus and ray.gpus (of each).
     """
     from .extras import require
     from .recipe import read_tree
@@ -343,7 +346,19 @@ def serve(
     model, overrides = _recipe_and_overrides(words, "model")
     fixed = {"model": model, "host": host, "port": port, "device": device, "dtype": dtype}
     guard = {"api_key_file": api_key_file, "without_key": without_key or None}
-    run(ServeOptions.of(read_tree(recipe, overrides, **fixed, **guard)))
+    tree = read_tree(recipe, overrides, **fixed, **guard)
+    replicas = tree.pop("ray", {})
+    options = ServeOptions.of(tree)
+    if on_ray:
+        require("ray", "--ray", "ray")
+        from .serving.ray import Replicas
+        from .serving.ray import serve as run_on_ray
+
+        run_on_ray(options, Replicas.of(replicas))
+    elif replicas:
+        raise UserError(f"ray={replicas}: says how replicas are run; add --ray, or leave it out")
+    else:
+        run(options)
 
 
 @app.command()

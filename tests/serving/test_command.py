@@ -24,18 +24,18 @@ def started(*words):
 
 def ends(process):
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)
+    said = process.communicate(timeout=150)
     assert process.returncode in (0, -signal.SIGTERM), said
     assert "Traceback" not in said[1]
 
 
 @pytest.mark.slow
 def test_it_ends_what_runs_and_then_itself():
-    process, address = started("drain=30")
+    process, address = started("drain=120")
     answers = []
 
     def ask():
-        body = {"prompt": "import ", "max_tokens": 200, "seed": 1}
+        body = {"prompt": "import ", "max_tokens": 200, "steps": 40, "seed": 1}
         answers.append(httpx.post(f"{address}/v1/completions", json=body, timeout=120))
 
     asking = threading.Thread(target=ask)
@@ -77,3 +77,19 @@ def test_what_is_wrong_is_said_in_a_sentence(words, message):
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_replicas_are_asked_for_with_ray():
+    ran = unmask("serve", "ray.least=2")
+    assert ran.code == 2
+    assert "add --ray" in ran.err
+
+
+def test_a_batch_takes_two_files_and_options(tmp_path):
+    ran = unmask("batch", tmp_path / "in.jsonl", tmp_path / "out.jsonl", "some/model")
+    assert ran.code == 2
+    assert "--model" in ran.err
+    ran = unmask("batch", tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert ran.code == 2
+    assert "cannot be read" in ran.err
+    assert not (tmp_path / "out.jsonl").exists()
