@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .models.feedback import Soft
 from .models.transformer import Transformer
+from .rowwise import times
 
 # mu (N, V) said at N positions, the noisy x (N,) or (N, E) and times t (N,) there -> vectors (N, E)
 Echo = Callable[[Transformer, Tensor, Tensor, Tensor], Tensor]
@@ -19,7 +20,7 @@ LEAST = -100.0  # a log-probability below is taken for it where it is multiplied
 
 def believed(network: Transformer, mu: Tensor, x: Tensor, t: Tensor) -> Tensor:
     """The mean embedding under what was said: self-conditioning for tokens."""
-    return mu.exp().to(network.embed.weight.dtype) @ network.embed.weight
+    return times(mu.exp().to(network.embed.weight.dtype), network.embed.weight)
 
 
 @dataclass(frozen=True)

@@ -65,10 +65,8 @@ def usual(rng: random.Random) -> dict[str, Any]:
 
 def free(rng: random.Random) -> dict[str, Any]:
     """What a model that sees the whole text may be told."""
-    rule = rng.choice(
-        ["confidence", "entropy", "margin", "random", "left_to_right", "ancestral", "remdm_cap", "first_hitting"]
-    )
-    ranks = rule in ("confidence", "entropy", "margin")
+    rule = rng.choice([*LOOKING, *BLIND, "ancestral", "remdm_cap", "first_hitting"])
+    ranks = rule in LOOKING
     count = rng.choice([{}, {"threshold": 0.4}, {"quota": "entropy_bound"}, {"quota": {"kind": "stable", "kl": 0.3}}])
     more = {"revise": rng.choice([None, {"kind": "edit", "threshold": 0.2}])} if ranks else {}
     return {

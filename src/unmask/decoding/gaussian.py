@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..noise.embeddings import EmbeddingNoise
 from ..noise.process import Process
+from ..rowwise import times
 from .guide import Guide
 from .propose import Proposal
 from .steppers import Move, Stepper, Tick, put
@@ -42,7 +43,7 @@ class Gaussian(Stepper):
         x, t, s, rng = tick.x[asked], tick.t[asked], tick.next[asked], tick.draws().at(asked)
         logp = process.beliefs(x, values.log_softmax(-1), t)
         tokens = self.proposal.draw(logp, rng)
-        clean = process.table[tokens] if self.clamp else logp.exp() @ process.table
+        clean = process.table[tokens] if self.clamp else times(logp.exp(), process.table)
         noise = process.prior(t, rng) if self.eta else torch.zeros_like(x)
         ends = s == 0
         moved = process.write(process.move(x, clean, t, s, noise, self.eta), tokens, ends)

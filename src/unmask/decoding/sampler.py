@@ -35,7 +35,8 @@ class Sampler:
             self.denoiser.train(was_training)
 
     def _write(self, prompts: Sequence[Row]) -> list[Decoded]:
-        batch, done = Batch(self.denoiser, self.process), {}
+        batch = Batch(self.denoiser, self.process)
+        done: dict[int, Decoded] = {}
         tickets = batch.join_all(prompts, self.settings)
         while len(batch):
             step = batch.step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..rowwise import sigmoid
 from .config import ModelConfig
 from .linear import Linear
 
@@ -33,7 +34,7 @@ class Soft(nn.Module):
 
     def share(self, entropy: Tensor) -> Tensor:
         """lam for beliefs of this entropy in nats, elementwise."""
-        return self.scale * torch.sigmoid(self.steepness * (-entropy - self.offset))
+        return self.scale * sigmoid(self.steepness * (-entropy - self.offset))
 
     def forward(self, said: Tensor) -> Tensor:
         return said + 0 * self.share(said[:1, :1, :1])  # its weights have a gradient in every step: processes agree

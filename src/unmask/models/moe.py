@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..rowwise import sigmoid, times
 from .config import ModelConfig, MoEConfig
 from .mlp import SwiGLU
 
@@ -27,8 +28,8 @@ class Router(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (N, D) -> weights (N, K) float32 and the experts they are for, (N, K) int64."""
         moe = self.moe
-        raw = F.linear(x.float(), self.weight.float())
-        scores = raw.softmax(-1) if moe.score == "softmax" else raw.sigmoid()
+        raw = times(x.float(), self.weight.float().T)
+        scores = raw.softmax(-1) if moe.score == "softmax" else sigmoid(raw)
         steered = scores if self.bias is None else scores + self.bias.float()
         chosen = self._within_groups(steered).topk(moe.active, sorted=False).indices
         weights = (steered if moe.bias == "weight" else scores).gather(-1, chosen)
@@ -73,5 +74,5 @@ class MoE(nn.Module):
         return out.view_as(x)
 
     def _expert(self, expert: int, x: Tensor) -> Tensor:
-        gate, up = F.linear(x, self.gate_up[expert]).chunk(2, -1)
-        return F.linear(F.silu(gate) * up, self.down[expert])
+        gate, up = times(x, self.gate_up[expert].T).chunk(2, -1)
+        return times(F.silu(gate) * up, self.down[expert].T)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
+from ..rowwise import times
 from .draws import Draws
 from .schedule import Schedule, Sqrt
 
@@ -71,7 +72,7 @@ class EmbeddingNoise:
     def log_likelihood(self, x: Tensor, t: Tensor) -> Tensor:
         """log q_t(x | v) for every v, (..., V), up to what all v share."""
         scale, offset = self.rounding(t)
-        return (x * scale) @ self.table.T + offset * self.table.square().sum(-1)
+        return times(x * scale, self.table.T) + offset * self.table.square().sum(-1)
 
     def rounding(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """log q_t(x | v) = scale <x, e_v> + offset |e_v|^2, up to what all v share: both (..., 1)."""
@@ -83,7 +84,7 @@ class EmbeddingNoise:
 
     def estimate(self, x: Tensor, mu: Tensor, t: Tensor) -> Tensor:
         """The mean of the clean vector under the beliefs, (..., D)."""
-        return self.beliefs(x, mu, t).exp().to(self.table.dtype) @ self.table
+        return times(self.beliefs(x, mu, t).exp().to(self.table.dtype), self.table)
 
     # -- the way back
 
