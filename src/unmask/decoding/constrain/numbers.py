@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import language
-from .language import NOTHING, Chars, Either, Node, Repeated, either, joined
+from .language import Chars, Either, Node, Repeated, either, joined
 
 MOST_DIGITS = 18
 DIGIT = Chars(language.of("0123456789"))
@@ -33,8 +33,8 @@ def _positive(low: int, high: int) -> Node:
 def _equally_long(low: str, high: str) -> Node:
     """Digits from low to high: at the first that differs, the lowest goes on above low, the highest below high, and
     what lies between is free."""
-    if not low:
-        return NOTHING
+    if set(low) <= {"0"} and set(high) <= {"9"}:
+        return Repeated(DIGIT, len(low), len(low))
     if low[0] == high[0]:
         return joined(low[0], _equally_long(low[1:], high[1:]))
     nines, zeros, free = "9" * len(low[1:]), "0" * len(low[1:]), Repeated(DIGIT, len(low) - 1, len(low) - 1)
