@@ -51,14 +51,21 @@ def test_it_ends_what_runs_and_then_itself():
     assert answers[0].json()["usage"]["completion_tokens"] > 0
 
 
+def spent():
+    """Seconds of computing of all children that have ended."""
+    return sum(os.times()[2:4])
+
+
 @pytest.mark.slow
-def test_it_starts_within_five_seconds():
-    """Of its own computing time, so that a busy machine does not count."""
+def test_it_starts_soon():
+    """Importing torch is most of it. In its own computing time, so that a busy machine does not count."""
+    before = spent()
+    subprocess.run([sys.executable, "-c", "import torch"], check=True)
+    torch_alone = spent() - before
     process, address = started()
     assert httpx.get(f"{address}/health").json()["ready"]
-    spent = sum(os.times()[2:4])
     ends(process)
-    assert sum(os.times()[2:4]) - spent < 5 + 1
+    assert spent() - before - torch_alone < 2.5 * torch_alone
 
 
 @pytest.mark.parametrize(
