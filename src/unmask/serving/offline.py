@@ -19,7 +19,7 @@ from .errors import ApiError
 from .settings import ServeOptions
 
 ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
-URLS = [route.path for route in ROUTES if METHOD in route.methods]
+URLS = [route.path for route in ROUTES if METHOD in (route.methods or ())]
 AHEAD = 2  # requests under way for each row of the batch: as one ends, the next is there
 PATIENT = {"waiting": 2**31, "timeout": 1e9, "body": 2**40, "api_key_file": None, "rate": None}  # nobody else is here
 
