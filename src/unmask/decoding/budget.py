@@ -18,9 +18,11 @@ from .branches import Plan
 
 BINS = 12  # of how sure a draft was
 PRIOR = 4.0  # drafts of each kind that count as seen before any is
-HOPE = 0.8  # the chance of a guess of which nothing is known, given those before it
+HOPE = 0.5  # the chance of a guess of which nothing is known, given those before it
 MEMORY = 0.98  # of what was seen, after each cycle: what is never drafted any more is forgotten, and tried again
-MIDDLES = [(i + 0.5) / BINS for i in range(BINS)]
+# That they stay, before any is seen. More often than the model is sure of them: the best token of one law is often the
+# best of another, and draws with the same numbers agree wherever two laws are alike, however flat.
+FIRST = [PRIOR * ((i + 0.5) / BINS) ** 0.5 for i in range(BINS)]
 
 
 class Budget(Protocol):
@@ -58,7 +60,7 @@ class Thrift:
     base: float
     slope: float
     tries: list[float] = field(default_factory=lambda: [PRIOR] * BINS)
-    hits: list[float] = field(default_factory=lambda: [PRIOR * middle for middle in MIDDLES])
+    hits: list[float] = field(default_factory=lambda: list(FIRST))
     depth: list[float] = field(init=False)
     spent: float = field(init=False)
     written: float = PRIOR
@@ -88,9 +90,9 @@ class Thrift:
     def learn(self, plan: Plan, sure: Sequence[Sequence[float]], stayed: Sequence[int]) -> None:
         self.spent = MEMORY * self.spent + self.base + self.slope * plan.queries * len(stayed)
         self.written = MEMORY * self.written + sum(stayed) + len(stayed)
-        for i, middle in enumerate(MIDDLES):
+        for i, first in enumerate(FIRST):
             self.tries[i] = PRIOR + MEMORY * (self.tries[i] - PRIOR)
-            self.hits[i] = PRIOR * middle + MEMORY * (self.hits[i] - PRIOR * middle)
+            self.hits[i] = first + MEMORY * (self.hits[i] - first)
         for row, stays in zip(sure, stayed):
             for i, p in enumerate(row[: min(stays + 1, plan.checked)]):
                 self.tries[_bin(p)] += 1
