@@ -66,6 +66,8 @@ class Lane:
     def leave(self, tickets: Sequence[int]) -> None:
         """Their memory is given back."""
         stays = ~torch.isin(self.canvas.row, torch.tensor(tickets, device=self.canvas.row.device))
+        if bool(stays.all()):
+            return
         index = stays.nonzero()[:, 0]
         self.canvas = self.canvas.only(index)
         for context in self.contexts:
