@@ -101,7 +101,7 @@ class Tokenizer:
         tokenizer does not write a text as its tokens one after the other."""
         bytes_of, added = self._names_as_bytes(), self.backend.added_tokens_decoder
         found: list[bytes | None] = []
-        for i, name in enumerate(self.backend.convert_ids_to_tokens(range(self._size))):
+        for i, name in enumerate(self.backend.convert_ids_to_tokens(list(range(self._size)))):
             if i in self.special_ids or name is None:
                 found.append(None)
             else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ class Vocabulary:
 class Spelled:
     """All tokens in one row of bytes: token i begins at begin[i] and is length[i] long, both (V,)."""
 
-    bytes: Tensor
+    row: Tensor
     begin: Tensor
     length: Tensor
 
@@ -92,7 +93,8 @@ class TokenAutomaton:
         return len(self.contains)
 
     def to(self, device: torch.device) -> TokenAutomaton:
-        return replace(self, **{name: part.to(device) for name, part in vars(self).items() if isinstance(part, Tensor)})
+        moved: dict[str, Any] = {name: p.to(device) for name, p in vars(self).items() if isinstance(p, Tensor)}
+        return replace(self, **moved)
 
 
 def _lifted(automaton: Automaton, spelled: Spelled, end: int | None, fillers: Sequence[int]) -> TokenAutomaton:
@@ -121,7 +123,7 @@ def _maps(automaton: Automaton, spelled: Spelled) -> tuple[Tensor, Tensor]:
     states, kinds = len(automaton.next), max(automaton.kind) + 1
     table = torch.tensor([*automaton.next, [-1] * kinds])
     table = table.masked_fill(table < 0, states)  # (S + 1, kinds)
-    kind = torch.tensor(automaton.kind)[spelled.bytes.long()]
+    kind = torch.tensor(automaton.kind)[spelled.row.long()]
     known, maps = _Interned(), torch.arange(states)[None]
     known.add(maps)
     dead = int(known.add(torch.full_like(maps, states))[0])
