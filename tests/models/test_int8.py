@@ -18,7 +18,7 @@ here = pytest.mark.skipif(
 
 def rounded(width=96, out=40):
     torch.manual_seed(0)
-    network = torch.nn.ModuleDict({"head": Linear(width, out)})
+    network = torch.nn.ModuleDict({"head": Linear(width, out)}).eval()
     use_int8(network)
     return network["head"], torch.randn(33, width)
 

@@ -14,7 +14,7 @@ packed = pytest.mark.skipif(not linear._allowed[0], reason="torch was built with
 
 def layer(width=48, out=40, bias=True):
     torch.manual_seed(0)
-    return Linear(width, out, bias=bias), torch.randn(70, width)
+    return Linear(width, out, bias=bias).eval(), torch.randn(70, width)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -28,7 +28,7 @@ def test_a_packed_product_is_torchs(bias):
 def test_what_is_learnt_is_not_packed():
     made, x = layer()
     with torch.no_grad():
-        made(x)
+        made.eval()(x)
     made(x).square().sum().backward()
     assert made.weight.grad is not None
     with torch.no_grad():
@@ -36,6 +36,22 @@ def test_what_is_learnt_is_not_packed():
         torch.testing.assert_close(made(x), F.linear(x, made.weight, made.bias))
         made.weight.data = torch.ones_like(made.weight)
         torch.testing.assert_close(made(x), F.linear(x, made.weight, made.bias))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_is_trained_is_never_read_from_an_old_copy(fused):
+    """A fused optimiser changes weights without counting their versions; a training step reads the head without
+    gradients. Both together once left a model untaught."""
+    made, x = layer()
+    optimizer = torch.optim.AdamW(made.parameters(), lr=0.1, fused=fused)
+    for _ in range(3):
+        with torch.no_grad():
+            torch.testing.assert_close(made.eval()(x), F.linear(x, made.weight, made.bias))
+        made.train()
+        made(x).square().sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            assert torch.equal(made(x), F.linear(x, made.weight, made.bias)), "while it is taught"
 
 
 @packed

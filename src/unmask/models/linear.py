@@ -21,13 +21,26 @@ Packer = Callable[[Tensor], Product]  # weight (V, D) -> the product with its pa
 
 _OPS = torch.ops.mkldnn
 _allowed = [torch.backends.mkldnn.is_available() and hasattr(_OPS, "_reorder_linear_weight")]
+_at_rest = WeakTensorKeyDictionary()  # weights that nobody changes now
 _packers = WeakTensorKeyDictionary()  # weight -> how it is packed, if in another way than usual
 _packed = WeakTensorKeyDictionary()  # weight -> (which version of it where, the product)
 
 
 class Linear(nn.Linear):
+    """Its weights are at rest from `eval()` to the next `train()`: then, and only then, they may be packed. Not every
+    optimiser counts the versions of what it changes, so that a copy could not tell by itself that it is out of date."""
+
     def forward(self, x: Tensor) -> Tensor:
         return product(x, self.weight, self.bias)
+
+    def train(self, mode: bool = True) -> Linear:
+        super().train(mode)
+        if mode:
+            _at_rest.pop(self.weight, None)
+            _packed.pop(self.weight, None)
+        else:
+            _at_rest[self.weight] = True
+        return self
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -52,8 +65,8 @@ def unpacked() -> Iterator[None]:
 
 
 def _packs(x: Tensor, weight: Tensor) -> bool:
-    """Only in float32 on a processor, and only where no gradient is kept: what is learnt changes with every step."""
-    if torch.is_grad_enabled() or not _allowed[0] or torch.compiler.is_compiling():
+    """Only in float32 on a processor, and only weights at rest, where no gradient is kept."""
+    if torch.is_grad_enabled() or not _allowed[0] or torch.compiler.is_compiling() or weight not in _at_rest:
         return False
     usual = x.dtype == weight.dtype == torch.float32 and weight.device.type == "cpu"
     return usual and not torch.is_autocast_enabled("cpu")
