@@ -232,8 +232,8 @@ def _read(path: str) -> str:
 
 def tables(cases: Sequence[Case]) -> Iterator[Table]:
     """One for each number format and batch, narrow enough for a terminal."""
-    for (dtype, batch), some in groupby(cases, lambda case: (case.dtype, case.batch)):
-        some = list(some)
+    for (dtype, batch), group in groupby(cases, lambda case: (case.dtype, case.batch)):
+        some = list(group)
         notes = ["~ approximate cache", *{str(case.rounding) for case in some if case.rounding}]
         found = Table(title=f"{dtype}, batch {batch}", title_justify="left", caption="; ".join(notes))
         for head in ("way", "cache"):

@@ -22,7 +22,7 @@ class ScorePrediction(Prediction):
     x: Tensor
     t: Tensor
 
-    def at(self, rows: slice) -> ScorePrediction:
+    def at(self, rows: slice | Tensor) -> ScorePrediction:
         return replace(self, hidden=self.hidden[rows], x=self.x[rows], t=self.t[rows])
 
     def log_score(self) -> Tensor:

@@ -146,8 +146,9 @@ class Lane:
 
     def _values(self, said: Sequence[Prediction]) -> Tensor:
         """(N, V) at the asked positions, -inf at tokens that may not be written there."""
-        read = [self.stepper.read(one) for one in said]
-        values = guided(*read, self.settings.guidance) if len(read) == 2 else read[0]
+        values, *blind = (self.stepper.read(one) for one in said)
+        for unseeing in blind:
+            values = guided(values, unseeing, self.settings.guidance)
         values = without(values, self.settings.ban)
         return without_end(values, self.settings.eos_id, self._endless())
 
