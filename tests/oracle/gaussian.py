@@ -41,7 +41,7 @@ class Told:
 class PosteriorMean(nn.Module):
     """mu of every position by enumeration: all texts, weighed by how well they fit the other positions' vectors."""
 
-    mask_id, vocab, rule, head, echo = MASK, SYMBOLS, Everything(), CleanLogits(), None
+    mask_id, vocab, rule, head, echo, packs = MASK, SYMBOLS, Everything(), CleanLogits(), None, False
 
     def __init__(self, toy, process):
         super().__init__()

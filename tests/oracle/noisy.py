@@ -53,7 +53,7 @@ class Bayes(nn.Module):
     """Called like a `Denoiser`: the best answer to any noisy text, given how noisy each of its positions is."""
 
     banned: Tensor
-    mask_id, vocab, level, echo = MASK, SYMBOLS, None, None
+    mask_id, vocab, level, echo, packs = MASK, SYMBOLS, None, None, False
 
     def __init__(self, process: TokenNoise, toy: Toy) -> None:
         super().__init__()

@@ -69,7 +69,7 @@ class Table(nn.Module):
     """Called like `denoiser.Denoiser`: the Bayes-optimal answer to any masked text."""
 
     banned: Tensor
-    mask_id, echo = MASK, None
+    mask_id, echo, packs = MASK, None, False
 
     def __init__(self, toy: Toy) -> None:
         super().__init__()
