@@ -163,9 +163,9 @@ def test_every_option_of_decoding_is_one_of_every_way_to_ask(unmask):
     from dataclasses import fields
 
     from unmask.decoding.settings import Decoding
-    from unmask.request import Fill, Generate
+    from unmask.request import KNOWN, Fill, Generate
 
-    names = {f.name for f in fields(Decoding)} - {"eos_id"}
+    names = {f.name for f in fields(Decoding)} - KNOWN
     assert names <= Generate.model_fields.keys()
     assert names <= Fill.model_fields.keys()
     told = json.loads(unmask("info", "keys", "--json")[1])
