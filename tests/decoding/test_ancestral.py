@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from stand_ins import Oracle
 from test_exact import LENGTH, TOKENS, masking, p_value, texts
 
-from conftest import Oracle
 from unmask.decoding.ancestral import Ancestral, _Walk
 from unmask.decoding.canvas import Row
 from unmask.decoding.sampler import Sampler, decode

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from stand_ins import MASK, VOCAB, network
 from test_sampler import bare, some_prompt, some_row
 
-from conftest import MASK, VOCAB, network
 from unmask.decoding.batch import Batch, NoRoom
 from unmask.decoding.canvas import Row
 from unmask.decoding.sampler import Decoded, Frame, decode

@@ -1,9 +1,9 @@
 """Block after block, each by an exact rule, draws from the model's own distribution: chi-square against the oracle."""
 
 import pytest
+from stand_ins import Oracle
 from test_exact import LENGTH, TOKENS, masking, p_value, texts
 
-from conftest import Oracle
 from unmask.decoding.settings import Decoding
 
 RULES = {

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from stand_ins import MASK, VOCAB, network
 from test_sampler import bare, some_prompt, some_row
 from torch import Tensor
 
-from conftest import MASK, VOCAB, network
 from unmask.decoding.canvas import Canvas, Row
 from unmask.decoding.context import CACHES, Context, Exact, Policy, predict
 from unmask.decoding.sampler import Decoded, Sampler, decode

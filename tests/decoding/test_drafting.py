@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from stand_ins import MASK, VOCAB, network
 
-from conftest import MASK, VOCAB, network
 from unmask.decoding.drafting import Drafting, drafters
 from unmask.decoding.propose import Proposal
 from unmask.decoding.speculate import GREEDY

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from scipy import stats
+from stand_ins import Oracle
 from torch import Tensor
 
-from conftest import Oracle
 from unmask.decoding.canvas import Row
 from unmask.decoding.sampler import decode
 from unmask.decoding.settings import Decoding

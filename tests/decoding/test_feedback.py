@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from stand_ins import MASK, VOCAB, network
 
-from conftest import MASK, VOCAB, network
 from unmask.decoding.canvas import Row
 from unmask.decoding.guide import Guide
 from unmask.decoding.sampler import decode

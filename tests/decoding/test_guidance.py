@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from stand_ins import MASK, VOCAB
 
-from conftest import MASK, VOCAB
 from unmask.decoding.canvas import Row
 from unmask.decoding.sampler import Sampler, decode
 from unmask.decoding.settings import Decoding

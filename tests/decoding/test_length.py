@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from stand_ins import MASK, Answer
 from torch import Tensor, nn
 
-from conftest import MASK, Answer
 from unmask.decoding.canvas import Row
 from unmask.decoding.sampler import Decoded, decode
 from unmask.decoding.settings import Decoding

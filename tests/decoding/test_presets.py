@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from stand_ins import MASK, VOCAB, Answer
 from torch import Tensor, nn
 
-from conftest import MASK, VOCAB, Answer
 from unmask.decoding.canvas import Row
 from unmask.decoding.presets import PRESETS
 from unmask.decoding.sampler import Decoded, Sampler, decode

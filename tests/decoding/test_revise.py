@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from stand_ins import MASK, VOCAB, Answer
 from torch import Tensor, nn
 
-from conftest import MASK, VOCAB, Answer
 from unmask.decoding.canvas import Row
 from unmask.decoding.revise import DRAFTED
 from unmask.decoding.sampler import Decoded, Event, decode

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from stand_ins import MASK, VOCAB
 
-from conftest import MASK, VOCAB
 from unmask.decoding.canvas import Row, shares
 from unmask.decoding.sampler import Decoded, Event, Sampler, decode
 from unmask.decoding.select import RANKS

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 import torch
+from stand_ins import MASK, VOCAB, network
 
-from conftest import MASK, VOCAB, network
 from unmask.decoding.branches import Plan
 from unmask.decoding.budget import Thrift
 from unmask.decoding.canvas import Row
