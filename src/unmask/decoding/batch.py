@@ -56,10 +56,11 @@ class _Joined:
 
 
 class Batch:
-    """slots: most positions that caches keep keys and values of, None: no bound."""
+    """The model is put into evaluation mode: nothing of it may change while rows are in progress. slots: most positions
+    that caches keep keys and values of, None: no bound."""
 
     def __init__(self, denoiser: Denoiser, process: Process, *, slots: int | None = None) -> None:
-        self.denoiser, self.process, self.slots = denoiser, process, slots
+        self.denoiser, self.process, self.slots = denoiser.eval(), process, slots
         self._lanes: list[Lane | Speculating] = []
         self._rows: dict[int, _Joined] = {}
         self._tickets = 0
