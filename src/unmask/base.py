@@ -83,12 +83,12 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in TOKENIZERS)
 
 
-@torch.no_grad()
 def symbols_of(tokenizer: Tokenizer, vocab: int) -> Symbols:
     start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
     return Symbols(vocab, tokenizer.mask_id, start, tuple(range(len(tokenizer), vocab)))
 
 
+@torch.no_grad()
 def grow(network: Transformer, vocab: int) -> Transformer:
     """Room, in place, for symbols that it has not met (a mask, say); new rows start at the mean of the old ones."""
     old = network.config.vocab

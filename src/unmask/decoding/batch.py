@@ -60,7 +60,7 @@ class Batch:
     that caches keep keys and values of, None: no bound."""
 
     def __init__(self, denoiser: Denoiser, process: Process, *, slots: int | None = None) -> None:
-        self.denoiser, self.process, self.slots = denoiser.eval(), process, slots
+        self.denoiser, self.process, self.slots = denoiser.eval() if denoiser.training else denoiser, process, slots
         self._lanes: list[Lane | Speculating] = []
         self._rows: dict[int, _Joined] = {}
         self._tickets = 0

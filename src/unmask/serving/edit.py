@@ -18,8 +18,8 @@ from .served import Order, Served, seed_of
 from .service import Here, Service
 from .settled import REPLACEMENT
 from .stream import answer
-from .wording import Wording
-from .writing import News, Writing
+from .wording import OneText
+from .writing import Writing
 
 router = APIRouter(tags=["diffusion"])
 SHARE = 0.2  # of the tokens, where nobody says what to reconsider
@@ -80,14 +80,8 @@ def least(expected: Sequence[float], share: float) -> list[int]:
 
 
 @dataclass(frozen=True)
-class EditWording(Wording):
+class EditWording(OneText):
     kind, chunk_kind, prefix = "edit", "edit.chunk", "edit"
-
-    def chunk(self, choice: int, news: News) -> dict[str, Any]:
-        return self.head(self.chunk_kind) | {"delta": news.text}
-
-    def end(self, writing: Writing) -> dict[str, Any]:
-        return self.whole(writing)
 
     def whole(self, writing: Writing) -> dict[str, Any]:
         (choice,), row = writing.choices, writing.order.rows[0]

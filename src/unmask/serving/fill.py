@@ -16,8 +16,8 @@ from .schema import FillRequest
 from .served import Order, seed_of
 from .service import Here, Service
 from .stream import answer
-from .wording import Wording
-from .writing import News, Writing
+from .wording import OneText
+from .writing import Writing
 
 router = APIRouter(tags=["diffusion"])
 MARK = re.compile(r"<gap(?::(\d+)(?:-(\d+))?)?>")
@@ -63,15 +63,9 @@ def marked(text: str, usual: int) -> tuple[list[str], list[Bounds]]:
 
 
 @dataclass(frozen=True)
-class FillWording(Wording):
+class FillWording(OneText):
     kind, chunk_kind, prefix = "fill", "fill.chunk", "fill"
     sizes: Sequence[int] = ()
-
-    def chunk(self, choice: int, news: News) -> dict[str, Any]:
-        return self.head(self.chunk_kind) | {"delta": news.text}
-
-    def end(self, writing: Writing) -> dict[str, Any]:
-        return self.whole(writing)
 
     def whole(self, writing: Writing) -> dict[str, Any]:
         (choice,), row = writing.choices, writing.order.rows[0]

@@ -47,6 +47,16 @@ class Wording:
         raise NotImplementedError
 
 
+class OneText(Wording):
+    """Of an endpoint that gives a single text, whose last chunk has all that a whole answer has."""
+
+    def chunk(self, choice: int, news: News) -> dict[str, Any]:
+        return self.head(self.chunk_kind) | {"delta": news.text}
+
+    def end(self, writing: Writing) -> dict[str, Any]:
+        return self.whole(writing)
+
+
 def spelt(said: Said) -> dict[str, Any]:
     """A token as chats tell it. What else might have stood there is not known: no alternatives."""
     return {"token": said.text, "logprob": said.logprob, "bytes": list(said.text.encode()), "top_logprobs": []}

@@ -96,14 +96,13 @@ class Choice:
 class Writing:
     """All texts of a request. Iterate once for (choice, news); `cancel` when nobody listens any more.
 
-    When a text meets a stop string its row leaves the batch."""
+    When a text meets a stop string its row leaves the batch. first: told once when a text is "drafted", and once when
+    one begins to be "settled"."""
 
     job: Job
     order: Order
     choices: list[Choice]
-    first: Callable[[str], None] | None = (
-        None  # told once when a text is "drafted", once when it begins to be "settled"
-    )
+    first: Callable[[str], None] | None = None
     _seen: set[str] = field(default_factory=set)
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, News]]:
