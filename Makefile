@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 TESTED := .venv/.tested
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint fast clean
+.PHONY: demo test fast thorough lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/unmask demo
@@ -14,7 +14,11 @@ test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 fast: $(TESTED)
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not thorough"
+
+# hundreds of random batches, thousands of wrong requests: what `make test` does a few times, many times over
+thorough: $(TESTED)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m thorough
 
 lint: $(TESTED)
 	$(BIN)/ruff check

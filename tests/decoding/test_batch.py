@@ -114,7 +114,7 @@ def written_alone(name: str, case: int) -> tuple[Row, Decoding, Decoded]:
 
 
 def some_cases() -> list[Any]:
-    return [pytest.param(case, marks=[pytest.mark.slow] if case >= EVERY_DAY else []) for case in range(CASES)]
+    return [pytest.param(case, marks=[pytest.mark.thorough] if case >= EVERY_DAY else []) for case in range(CASES)]
 
 
 @pytest.mark.parametrize("case", some_cases())

@@ -22,7 +22,7 @@ from unmask.models.attention import Places
 from unmask.noise.tokens import TokenNoise
 from unmask.scores import ScorePrediction
 
-as_many = pytest.mark.parametrize("draws", [4000, pytest.param(20_000, marks=pytest.mark.slow)])
+as_many = pytest.mark.parametrize("draws", [4000, pytest.param(20_000, marks=pytest.mark.thorough)])
 Integrand = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (mu, x0, x, t) -> nats a position
 
 

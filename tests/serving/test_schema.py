@@ -31,7 +31,7 @@ def test_no_case_is_a_server_error(server, mode):
     attack(server, mode, 75)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", MODES)
 def test_none_of_many_cases_is_a_server_error(server, mode):
     attack(server, mode, 1000)
