@@ -1,0 +1,23 @@
+"""The command line: verbs only. Parse, call, print; what is wrong with the input is one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+
+from ..errors import UserError
+from .app import app
+
+from . import learn, write, look, answer  # isort: skip  # the order of --help
+
+__all__ = ["answer", "app", "learn", "look", "main", "write"]
+
+
+def main() -> None:
+    try:
+        app()
+    except UserError as error:
+        print(f"unmask: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("unmask: stopped", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,5 @@
+"""`python -m unmask.cli`."""
+
+from . import main
+
+main()
