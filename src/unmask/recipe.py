@@ -28,7 +28,19 @@ from .methods.sedd import Sedd
 from .methods.structured import Structured
 from .methods.uniform import Uniform
 from .models.config import ModelConfig
-from .noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Sine, Sqrt
+from .noise.schedule import (
+    Cosine,
+    Exponential,
+    Geometric,
+    Linear,
+    Logarithmic,
+    LogLinear,
+    LogUniform,
+    Polynomial,
+    Sine,
+    Sqrt,
+    Within,
+)
 from .training.optim import AdamWPlan, MuonPlan, Plan
 from .training.options import BUDGETS, TrainOptions
 
@@ -53,6 +65,10 @@ SCHEDULES: dict[str, type] = {
     "log_linear": LogLinear,
     "geometric": Geometric,
     "sqrt": Sqrt,
+    "exponential": Exponential,
+    "logarithmic": Logarithmic,
+    "log_uniform": LogUniform,
+    "within": Within,
 }
 OPTIMIZERS: dict[str, type] = {"muon": MuonPlan, "adamw": AdamWPlan}
 PARTS = {"schedule": SCHEDULES}  # options of a component that are components themselves

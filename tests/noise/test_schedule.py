@@ -5,10 +5,33 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unmask.noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial, Sine, Sqrt
+from unmask.noise.schedule import (
+    Cosine,
+    Exponential,
+    Geometric,
+    Linear,
+    Logarithmic,
+    LogLinear,
+    LogUniform,
+    Polynomial,
+    Sine,
+    Sqrt,
+    Within,
+)
+from unmask.noise.tokens import Masking
 
-SCHEDULES = [Linear(), Cosine(), Cosine(2.0), Sine(), Polynomial(), Polynomial(0.5), LogLinear(), Geometric(), Sqrt()]
-ENDS = {LogLinear: (1.0, 1e-3), Geometric: (0.99900, 2.061e-9), Sqrt: (0.99, 0.0)}  # where not (1, 0)
+SCHEDULES = [
+    Linear(), Cosine(), Cosine(2.0), Sine(), Polynomial(), Polynomial(0.5), LogLinear(), Geometric(), Sqrt(),
+    Exponential(), Logarithmic(), LogUniform(), Within(Cosine(), 0.99, 1e-3),
+]  # fmt: skip
+ENDS = {  # where not (1, 0)
+    LogLinear: (1.0, 1e-3),
+    Geometric: (0.99900, 2.061e-9),
+    Sqrt: (0.99, 0.0),
+    Exponential: (1.0, 4.53999298e-5),
+    LogUniform: (0.999, 0.0),
+    Within: (0.99, 1e-3),
+}
 every = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 few = settings(max_examples=60, deadline=None)
 inside = st.floats(0.001, 0.999)
@@ -61,3 +84,14 @@ def test_shapes_and_precision_are_kept(schedule):
         assert method(t).shape == t.shape
         assert method(t).dtype == torch.float32
         assert method(t.double()).dtype == torch.float64
+
+
+def test_a_log_uniform_schedule_weighs_every_masked_token_alike():
+    weight = Masking.over(4, 3, LogUniform(0.01)).weight(torch.linspace(0, 1, 9))
+    torch.testing.assert_close(weight, torch.full_like(weight, 4.605170))  # - log 0.01
+
+
+def test_log_linear_is_a_line_that_stops_short():
+    t = torch.linspace(0, 1, 9).double()
+    torch.testing.assert_close(Within(Linear(), last=0.01).alpha(t), LogLinear(0.01).alpha(t))
+    torch.testing.assert_close(Within(Linear(), last=0.01).slope(t), LogLinear(0.01).slope(t))

@@ -142,3 +142,76 @@ class Geometric:
 
     def _sigma(self, t: Tensor) -> Tensor:
         return self.low * (self.high / self.low) ** t
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """alpha = exp(-sigma), sigma even from `low` to `high`: a token's chance to fade in the next moment is the same at
+    all times. MDLM calls it linear. alpha(0) = exp(-low), alpha(1) = exp(-high)."""
+
+    low: float = 0.0
+    high: float = 10.0
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-(self.low + (self.high - self.low) * t))
+
+    def slope(self, t: Tensor) -> Tensor:
+        return (self.low - self.high) * self.alpha(t)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return (-torch.log(alpha) - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Logarithmic:
+    """alpha = 1 - log2(1 + t): a little faster at first than a straight line (BD3-LM, arXiv 2503.09573, table 7)."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - torch.log1p(t) / math.log(2)
+
+    def slope(self, t: Tensor) -> Tensor:
+        return -1 / ((1 + t) * math.log(2))
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return torch.expm1((1 - alpha) * math.log(2))
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """1 - alpha = least ** (1 - t) most ** t: mask rates spread evenly in their logarithm, so that a masked token weighs
+    the same at all times. It is what MDLM's change of variables and its importance sampling draw (arXiv 2406.07524,
+    section 3.5.1). Most texts are then hardly masked; even alpha(0) is a little below one."""
+
+    least: float = 1e-3
+    most: float = 1.0
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - self._lost(t)
+
+    def slope(self, t: Tensor) -> Tensor:
+        return -math.log(self.most / self.least) * self._lost(t)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return torch.log((1 - alpha) / self.least) / math.log(self.most / self.least)
+
+    def _lost(self, t: Tensor) -> Tensor:
+        return self.least * (self.most / self.least) ** t
+
+
+@dataclass(frozen=True)
+class Within:
+    """Another schedule, drawn together so that alpha falls from `first` to `last` rather than from one to zero: the
+    published schedules that keep an epsilon away from their ends. Of `Linear` it makes `LogLinear`."""
+
+    schedule: Schedule
+    first: float = 1.0
+    last: float = 1e-3
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self.last + (self.first - self.last) * self.schedule.alpha(t)
+
+    def slope(self, t: Tensor) -> Tensor:
+        return (self.first - self.last) * self.schedule.slope(t)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return self.schedule.time((alpha - self.last) / (self.first - self.last))
