@@ -30,7 +30,7 @@ class Script(nn.Module):
         spare[:, MASK] = 0
         self.logp = (p * wanted + (1 - p) * spare / spare.sum(1, keepdim=True)).log()
         self.head, self.rule, self.network = CleanLogits(), Whole().rule, SimpleNamespace(time=None)
-        self.echo, self.vocab, self.banned, self.widths = None, VOCAB, torch.tensor([MASK]), []
+        self.echo, self.packs, self.vocab, self.banned, self.widths = None, False, VOCAB, torch.tensor([MASK]), []
 
     def forward(self, x: Tensor, t: Tensor, *, places: object, where: Tensor) -> Answer:
         self.widths.append(int(where.sum()))
