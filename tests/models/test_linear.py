@@ -25,6 +25,15 @@ def test_a_packed_product_is_torchs(bias):
         torch.testing.assert_close(made(x.view(7, 10, -1)), F.linear(x, made.weight, made.bias).view(7, 10, -1))
 
 
+@pytest.mark.skipif(torch.bfloat16 not in linear._DTYPES, reason="no bfloat16 in this processor's hardware")
+def test_a_packed_product_in_bfloat16_is_torchs():
+    made, x = layer()
+    made, x = made.bfloat16().eval(), x.bfloat16()
+    with torch.inference_mode():
+        torch.testing.assert_close(made(x), F.linear(x, made.weight, made.bias))
+        assert linear._packed[made.weight]
+
+
 def test_what_is_learnt_is_not_packed():
     made, x = layer()
     with torch.no_grad():

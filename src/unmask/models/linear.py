@@ -21,6 +21,9 @@ Packer = Callable[[Tensor], Product]  # weight (V, D) -> the product with its pa
 
 _OPS = torch.ops.mkldnn
 _allowed = [torch.backends.mkldnn.is_available() and hasattr(_OPS, "_reorder_linear_weight")]
+_DTYPES = {torch.float32}  # what a processor multiplies without emulating it
+if _allowed[0] and _OPS._is_mkldnn_bf16_supported():
+    _DTYPES.add(torch.bfloat16)
 _at_rest = WeakTensorKeyDictionary()  # weights that nobody changes now
 _packers = WeakTensorKeyDictionary()  # weight -> how it is packed, if in another way than usual
 _packed = WeakTensorKeyDictionary()  # weight -> (which version of it where, the product)
@@ -65,10 +68,10 @@ def unpacked() -> Iterator[None]:
 
 
 def _packs(x: Tensor, weight: Tensor) -> bool:
-    """Only in float32 on a processor, and only weights at rest, where no gradient is kept."""
+    """Only on a processor and in what it has hardware for, and only weights at rest, where no gradient is kept."""
     if torch.is_grad_enabled() or not _allowed[0] or torch.compiler.is_compiling() or weight not in _at_rest:
         return False
-    usual = x.dtype == weight.dtype == torch.float32 and weight.device.type == "cpu"
+    usual = x.dtype == weight.dtype and x.dtype in _DTYPES and weight.device.type == "cpu"
     return usual and not torch.is_autocast_enabled("cpu")
 
 
