@@ -15,8 +15,9 @@ from .data.packing import Batch, windows
 from .data.tokenizer import Tokenizer, n_bytes
 from .decoding.canvas import Row
 from .decoding.constrain.tokens import Vocabulary
+from .decoding.growth import boundless
 from .decoding.sampler import Counts, Decoded, Observer, decode
-from .decoding.settings import Decoding, one_sided
+from .decoding.settings import SPECULATING, Decoding, one_sided
 from .denoiser import Denoiser
 from .device import pick_device, pick_weights
 from .errors import UserError
@@ -29,6 +30,7 @@ from .noise.process import Process
 from .recipe import method_of
 from .request import Fill, Generate, gaps
 
+USUAL = 64  # new tokens where nobody says
 DEFAULT = Path(__file__).parent / "assets" / "default"
 
 
@@ -76,6 +78,12 @@ class LanguageModel:
         return self.denoiser.network.config.context
 
     @property
+    def boundless(self) -> bool:
+        """Whether texts may be longer than the context, which is then no more than what the model was trained on: it
+        never looks ahead and its positions are rotary. How well it writes there is another matter."""
+        return boundless(self.denoiser)
+
+    @property
     def parameters(self) -> int:
         return sum(p.numel() for p in self.denoiser.network.parameters())
 
@@ -95,7 +103,8 @@ class LanguageModel:
         Options: max_tokens (default 64, less if the context is short), seed, samples, and the fields of `Decoding`:
         steps, block, rule, threshold, temperature, top_p, top_k, ... (`unmask info keys` lists them). observe is called
         with an `Event` after each network pass. samples=N writes N texts after each prompt and gives a list, prompt by
-        prompt; text i of them is what seed + i gives alone. UserError where prompt and answer exceed the context.
+        prompt; text i of them is what seed + i gives alone. Prompt and answer may exceed the context only where the
+        model is `boundless`: then the text is written block by block, on a canvas that grows with it.
         """
         request = Generate.of(options)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -163,16 +172,31 @@ class LanguageModel:
 
     def _after(self, prompts: list[list[int]], eos_id: int, request: Generate, observe: Observer | None) -> list[Text]:
         longest, wanted = max(map(len, prompts), default=0), request.max_tokens
-        if longest >= self.context:
-            raise UserError(f"prompt: {longest} tokens fill the model's context of {self.context}; shorten it")
-        if wanted is not None:
-            self._fits(longest + wanted, f"{longest} tokens of prompt and max_tokens={wanted}")
-        rows = [Row.after(p, wanted or min(64, self.context - len(p)), seed) for p in prompts for seed in request.seeds]
         settings = replace(self._settings(request.said), eos_id=eos_id)
+        if longest + (wanted or 1) > self.context:
+            settings = self._beyond(settings, longest, wanted)
+        grows = settings.grow is not None
+        rows = [self._blank(ids, wanted, seed, grows=grows) for ids in prompts for seed in request.seeds]
         return [
             Text(self.tokenizer.decode(d.tokens), d.tokens, d.finish_reason, d.counts, d)
             for d in decode(self.denoiser, self._process, rows, settings, observe)
         ]
+
+    def _beyond(self, settings: Decoding, longest: int, wanted: int | None) -> Decoding:
+        """The settings for texts that exceed the context; UserError where the model or its rule cannot write any."""
+        if self.boundless and settings.kind != SPECULATING:
+            return settings if settings.grow is not None else settings.saying({"grow": "blocks"})
+        if longest >= self.context:
+            raise UserError(f"prompt: {longest} tokens fill the model's context of {self.context}; shorten it")
+        self._fits(longest + (wanted or 1), f"{longest} tokens of prompt and max_tokens={wanted}")
+        return settings
+
+    def _blank(self, ids: list[int], wanted: int | None, seed: int, *, grows: bool) -> Row:
+        """What is to be written after a prompt: a text that grows may fill the context, others are short."""
+        left = max(self.context - len(ids), USUAL if self.boundless else 0)
+        if grows:
+            return Row.after(ids, 0, seed, room=wanted or left)
+        return Row.after(ids, wanted or min(USUAL, left), seed)
 
     # -- scoring
 

@@ -48,7 +48,7 @@ def sample(
     threshold: float | None = None,
     factor: float | None = None,
     cache: str | Mapping[str, Any] | None = None,
-    guidance: float = 0.0,
+    guidance: float | Mapping[str, Any] = 0.0,
     temperature: float | None = None,
     seed: int | Sequence[int] = 0,
     trace: bool = False,
@@ -81,8 +81,9 @@ def sample(
     done = sampler(rows)
     whole = torch.cat([tokens, tokens.new_zeros(len(tokens), length)], 1)
     kept = torch.cat([real, real.new_ones(len(tokens), length)], 1)
-    canvases = None if recorder is None else torch.stack([_placed(whole, kept, texts) for texts in recorder.texts])
-    final = _placed(whole, kept, [one.canvas for one in done])
+    place = _Placing(whole, kept, denoiser.mask_id)
+    canvases = None if recorder is None else torch.stack([place(texts) for texts in recorder.texts])
+    final = place([one.canvas for one in done])
     return Sample(final, canvases, sampler.counts, all(one.exact for one in done))
 
 
@@ -116,10 +117,19 @@ def _row(denoiser: Denoiser, prompt: list[int], length: int, seed: int) -> Row:
     return replace(row, open=[*masked, *row.open[len(prompt) :]])
 
 
-def _placed(whole: Tensor, kept: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-    """Rows (B, P + G) with the texts at what is no padding."""
-    flat = torch.tensor([token for text in texts for token in text], dtype=torch.int64)
-    return whole.masked_scatter(kept, flat)
+@dataclass(frozen=True)
+class _Placing:
+    """Rows (B, P + G) with texts put where kept (B, P + G) says that there is no padding, and masks behind those that
+    are not as long as they might have been."""
+
+    whole: Tensor
+    kept: Tensor
+    mask_id: int
+
+    def __call__(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        sizes = self.kept.sum(1).tolist()
+        full = [[*text, *[self.mask_id] * (size - len(text))] for text, size in zip(texts, sizes)]
+        return self.whole.masked_scatter(self.kept, torch.tensor([token for text in full for token in text]).long())
 
 
 @dataclass

@@ -55,7 +55,7 @@ def test_rows_share_a_call_where_they_ask_alike():
     cpu = torch.device("cpu")
 
     def runs(asks, keys):
-        return [(rows.start, rows.stop) for rows in neighbours(asks, keys, cpu)]
+        return [(rows.start, rows.stop) for rows in neighbours([[size] for size in asks], keys, cpu)]
 
     assert runs([4, 4, 4, 2, 2], [9, 9, 8, 8, 8]) == [(0, 2), (2, 3), (3, 5)]
     assert runs([STRIPPED, STRIPPED], [STRIPPED, STRIPPED]) == [(0, 1), (1, 2)]

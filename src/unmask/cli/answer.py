@@ -28,9 +28,10 @@ def serve(
     """Serve a model: OpenAI's API, infilling, editing, and a page at / where one watches text appear.
 
     MODEL is a folder or hub id; without one the small model that comes with the package. Keys: name, max_tokens (where
-    a request says none), rows (texts written at a time), waiting (texts that may wait), choices (texts of one request),
-    slots (positions kept in exact caches), body (bytes of a request), timeout (seconds of a request), rate (requests a
-    minute of one key), drain (seconds that running requests get at the end).
+    a request says none), length (most tokens of a text, prompt included), rows (texts written at a time), waiting
+    (texts that may wait), choices (texts of one request), slots (positions kept in exact caches), prefixes (positions
+    of prompts kept for others that begin alike), body (bytes of a request), timeout (seconds of a request), rate
+    (requests a minute of one key), drain (seconds that running requests get at the end).
     With --ray also ray.address (of the cluster), ray.least and ray.most (replicas), ray.busy (requests of a replica,
     beyond which there is one more), ray.cpus and ray.gpus (of each).
     """

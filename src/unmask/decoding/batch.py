@@ -19,10 +19,12 @@ import torch
 from ..denoiser import Denoiser
 from ..errors import UserError
 from ..models.attention import CausalContext, block_size
+from ..models.prefixes import Prefixes
 from ..noise.process import Process
 from .by_blocks import ByBlocks
 from .canvas import Canvas, Row
 from .context import predict
+from .growth import check_rows
 from .lane import Lane
 from .outcome import Counts, Decoded, Frame, frames
 from .settings import FORWARD, SPECULATING, Decoding
@@ -57,10 +59,14 @@ class _Joined:
 
 class Batch:
     """The model is put into evaluation mode: nothing of it may change while rows are in progress. slots: most positions
-    that caches keep keys and values of, None: no bound."""
+    that caches keep keys and values of, None: no bound. prefixes: where exact caches look for prompts that begin alike,
+    and leave their own; of this model alone."""
 
-    def __init__(self, denoiser: Denoiser, process: Process, *, slots: int | None = None) -> None:
+    def __init__(
+        self, denoiser: Denoiser, process: Process, *, slots: int | None = None, prefixes: Prefixes | None = None
+    ) -> None:
         self.denoiser, self.process, self.slots = denoiser.eval() if denoiser.training else denoiser, process, slots
+        self.prefixes = prefixes
         self._lanes: list[Lane | Speculating] = []
         self._rows: dict[int, _Joined] = {}
         self._tickets = 0
@@ -131,12 +137,13 @@ class Batch:
             denoiser = self._shadowed
         check(rows, denoiser)
         settings = settings.for_model(denoiser, max((row.n_open for row in rows), default=0))
+        check_rows(settings.growth, rows)
         for lane in self._lanes:
             if lane.denoiser is denoiser and lane.settings == settings:
                 return lane
         if settings.kind == SPECULATING:
             return Speculating(denoiser, settings)
-        return Lane(denoiser, self.process, settings)
+        return Lane(denoiser, self.process, settings, self.prefixes)
 
     @cached_property
     def _by_blocks(self) -> ByBlocks:

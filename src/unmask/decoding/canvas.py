@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..models.attention import Places
+from .insertion import Insertion, taken
 from .steppers import Memory, Move, Tick
 
 Change = Callable[[str, Tensor], Tensor]
@@ -37,12 +38,14 @@ def joined(a: Tensor, b: Tensor, fill: float = 0) -> Tensor:
 @dataclass(frozen=True)
 class Row:
     """One text: tokens, and which positions are open, to be written (the tokens there are not read). Open runs may be
-    anywhere. infill: they are gaps inside a text, where an end of text would make no sense."""
+    anywhere. infill: they are gaps inside a text, where an end of text would make no sense. room: how many more open
+    positions there may come to be, where the text grows as it is written (`growth`)."""
 
     tokens: list[int]
     open: list[bool]
     seed: int = 0
     infill: bool = True
+    room: int = 0
 
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.open):
@@ -51,11 +54,11 @@ class Row:
             raise UserError(f"seed={self.seed} does not fit into 64 bits; use a smaller one")
 
     @classmethod
-    def after(cls, prompt: Sequence[int], length: int, seed: int = 0) -> Row:
+    def after(cls, prompt: Sequence[int], length: int, seed: int = 0, room: int = 0) -> Row:
         """`length` new tokens after the prompt, or fewer if the text ends."""
         if length < 0:
             raise UserError(f"length={length} is negative; ask for 0 or more new tokens")
-        return cls([*prompt, *[0] * length], [False] * len(prompt) + [True] * length, seed, infill=False)
+        return cls([*prompt, *[0] * length], [False] * len(prompt) + [True] * length, seed, infill=False, room=room)
 
     @classmethod
     def gaps(cls, tokens: Sequence[int | None], seed: int = 0) -> Row:
@@ -65,6 +68,16 @@ class Row:
     @property
     def n_open(self) -> int:
         return sum(self.open)
+
+    @property
+    def most(self) -> int:
+        """Positions that it may come to have."""
+        return len(self.tokens) + self.room
+
+    def beginning(self, length: int) -> Row:
+        """A text after a prompt as it begins, with `length` of its open positions; the others come as it grows."""
+        given, total = self.tokens[: len(self.tokens) - self.n_open], self.n_open + self.room
+        return Row.after(given, min(length, total), self.seed, max(0, total - length))
 
 
 def shares(sizes: Sequence[int], steps: int) -> list[int]:
@@ -87,8 +100,9 @@ class Canvas:
     longer wanted. plan (B, most blocks): steps of each block. now, left, taken, passes, fed (B,): current block, steps
     left in it, steps behind the row, network passes behind the row, tokens it was fed in them. settled_at (B, W): the
     pass that wrote a position, -1 if none; sure (B, W): the model's probability of what it wrote, 1 where given.
-    row (B,): which of the rows that were ever written it is. memory: what the stepper keeps from one pass to the next,
-    (B, W, ...) a position or (B,) a row; zeros are as good as nothing kept.
+    row (B,): which of the rows that were ever written it is. room (B,): positions it may still grow by; inserted
+    (B, 2): how it grew after the last pass, the position before which open ones were put in, and how many. memory: what
+    the stepper keeps from one pass to the next, (B, W, ...) a position or (B,) a row; zeros are as good as nothing.
 
     A position is settled once its time is 0. A token that a reviser may still change keeps a time above it.
     """
@@ -108,6 +122,8 @@ class Canvas:
     fed: Tensor
     settled_at: Tensor
     sure: Tensor
+    room: Tensor
+    inserted: Tensor
     memory: Memory = field(default_factory=dict)
 
     @classmethod
@@ -147,6 +163,8 @@ class Canvas:
             fed=zeros,
             settled_at=torch.full_like(x, -1),
             sure=(~open).float(),
+            room=torch.tensor([row.room for row in rows], dtype=torch.int64),
+            inserted=torch.zeros(len(rows), 2, dtype=torch.int64),
         )
         return canvas._each(lambda name, part: part.to(device))
 
@@ -214,6 +232,7 @@ class Canvas:
             left=self.left - move.used,
             taken=self.taken + move.used,
             passes=self.passes + 1,
+            inserted=torch.zeros_like(self.inserted),
             memory=move.memory,
             fed=self.fed + fed,
         )
@@ -224,6 +243,41 @@ class Canvas:
         upcoming = self.block.masked_fill(~self.pending, self.plan.shape[1] - 1).amin(1) if due.any() else self.now
         steps = self.plan.gather(1, upcoming[:, None])[:, 0]
         return replace(self, now=torch.where(due, upcoming, self.now), left=torch.where(due, steps, self.left))
+
+    def longer(self, insertion: Insertion, block: int | None, *, aligned: bool, block_steps: int | None) -> Canvas:
+        """With what is put in, open. Inside a row it belongs to the block of the position before it, and is as noisy;
+        at its end it goes on with the blocks as `of` counts them. A block grows by a step a position, unless they have
+        so many steps each."""
+        source = insertion.source(self.length)
+        new, inside = insertion.fresh(source), (insertion.at < self.length)[:, None]
+        wide = self._each(lambda name, part: taken(part, source, PADDING.get(name, 0)) if name in WIDE else part)
+        before = (insertion.at[:, None] - 1).clamp(min=0)
+        number = torch.where(inside, self.block.gather(1, before), self._numbers(wide.position, block, aligned))
+        blocks = torch.where(new, number, wide.block)
+        count = max(int(blocks.amax()) + 1, self.plan.shape[1])
+        known = torch.arange(count, device=source.device) <= self.block.amax(1)[:, None]
+        steps = (~known).long() * (block_steps or 0)
+        if block_steps is None:
+            steps = steps.scatter_add(1, blocks.clamp(min=0), new.long())
+        return replace(
+            wide,
+            t=torch.where(new, torch.where(inside, self.t.gather(1, before), 1.0), wide.t),
+            block=blocks,
+            plan=torch.where(known, _widened(self.plan, count, 0) + steps, steps.clamp(min=1)),
+            left=self.left + steps.gather(1, self.now[:, None])[:, 0],
+            sure=wide.sure.masked_fill(new, 0.0),
+            length=self.length + insertion.count,
+            room=self.room - insertion.count,
+            inserted=torch.stack([insertion.at, insertion.count], 1),
+        )
+
+    def _numbers(self, position: Tensor, size: int | None, aligned: bool) -> Tensor:
+        """(B, W) int64: the block of positions behind the row's end."""
+        last = self.block.amax(1)[:, None]
+        if size is None:
+            return last.expand(position.shape)
+        origin = 0 if aligned else (self.given & ~self.padded).sum(1)[:, None]
+        return last + (position - origin) // size - (self.length[:, None] - 1 - origin) // size
 
     def _each(self, change: Change) -> Canvas:
         own = {part.name: change(part.name, getattr(self, part.name)) for part in fields(self) if part.name != "memory"}

@@ -13,15 +13,21 @@ from .canvas import Canvas
 Finish = Literal["stop", "length"]
 
 
+def ends(canvas: Canvas, text: Tensor, eos_id: int | None) -> Tensor:
+    """(B, W) bool: settled ends of text. text (B, W): what the states read as."""
+    if eos_id is None:
+        return torch.zeros_like(canvas.pending)
+    return (text == eos_id) & (canvas.settled_at >= 0) & ~canvas.infill[:, None]
+
+
 def closed(canvas: Canvas, text: Tensor, eos_id: int | None) -> Canvas:
     """What stands behind a settled end of text is not wanted any more: it is neither computed nor returned. What stands
     before it still is, and may bring an earlier end. text (B, W): what the states read as."""
     if eos_id is None:
         return canvas
-    written = canvas.settled_at >= 0
-    ends = (text == eos_id) & written & ~canvas.infill[:, None]
-    behind = ends.cumsum(1) - ends.long() > 0
-    return replace(canvas, block=canvas.block.masked_fill(behind & ~written, -1))
+    end = ends(canvas, text, eos_id)
+    behind = end.cumsum(1) - end.long() > 0
+    return replace(canvas, block=canvas.block.masked_fill(behind & (canvas.settled_at < 0), -1))
 
 
 def cut(tokens: list[int], eos_id: int | None) -> tuple[list[int], Finish]:

@@ -52,7 +52,8 @@ class Decoded:
 @dataclass(frozen=True)
 class Frame:
     """One row after a pass. row: its index among the prompts, or its ticket in a batch; step: the pass, from 0; open:
-    still to be written; settled: written in this pass; confidence: as in Decoded."""
+    still to be written; settled: written in this pass; confidence: as in Decoded. inserted: how the row grew after the
+    pass, the position before which open ones were put in, and how many; the frame shows them."""
 
     row: int
     step: int
@@ -60,6 +61,7 @@ class Frame:
     open: list[bool]
     settled: list[bool]
     confidence: list[float]
+    inserted: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def frames(canvas: Canvas, text: Tensor) -> tuple[Frame, ...]:
     """text (B, W): what the states read as."""
     settled = canvas.settled_at == (canvas.passes - 1)[:, None]
     shown = (text, canvas.pending, settled, canvas.sure)
+    each = zip(*map(Tensor.tolist, (canvas.row, canvas.passes, canvas.length, canvas.inserted)))
     return tuple(
-        Frame(row, passes - 1, *(part[i, :length].tolist() for part in shown))
-        for i, (row, passes, length) in enumerate(zip(*map(Tensor.tolist, (canvas.row, canvas.passes, canvas.length))))
+        Frame(row, passes - 1, *(part[i, :length].tolist() for part in shown), inserted=(at, count))
+        for i, (row, passes, length, (at, count)) in enumerate(each)
     )

@@ -26,6 +26,8 @@ PRESETS: dict[str, Mapping[str, Any]] = {
     "eb": {"rule": "entropy", "quota": {"kind": "entropy_bound", "bound": 0.1}},
     "klass": {"rule": "confidence", "quota": {"kind": "stable", "threshold": 0.9, "kl": 0.01, "passes": 2}},
     "dparallel": {"rule": "entropy", "block": 32, "quota": {"kind": "certain", "entropy": 0.5}},
+    # a canvas as long as the text turns out to need
+    "daedal": FAST | {"grow": "daedal"},
     # the reverse process, and samplers that take back what they wrote
     "mdlm": {"rule": "ancestral", "temperature": 1.0},
     "first-hitting": {"rule": "first_hitting", "temperature": 1.0},

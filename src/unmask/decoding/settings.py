@@ -28,6 +28,7 @@ from .constrain.keeper import Keeper
 from .constrain.tokens import Vocabulary
 from .context import CACHES, Policy
 from .gaussian import DDIM, Gaussian
+from .growth import GROWTHS, Growth, check_growth, check_model
 from .guide import Guide
 from .presets import PRESETS
 from .propose import Proposal
@@ -67,7 +68,8 @@ class Decoding:
     Selector. rule: which positions first, default the model's own. quota: how many, default an even share a step;
     threshold: every token at least this sure; factor: Fast-dLLM's; late: tokens written last of all.
     Reviser. revise: what may be changed or taken back before a block is final; default nothing.
-    End. eos_id ends a text written after a prompt; suppress_eos: never write it, default only inside gaps.
+    End. eos_id ends a text written after a prompt; suppress_eos: never write it, default only inside gaps. grow: how a
+    text that is not as long as it may be comes to be longer, one of `growth.GROWTHS`; default: it is as long at once.
     Language. regex (as `re.fullmatch` reads it) or json_schema: every text is of it, for certain; matches: "new", each
     run of what is written by itself, or "whole", the given text too. vocabulary: how the tokens are spelled.
 
@@ -91,6 +93,7 @@ class Decoding:
     ban: Sequence[int] = ()
     eos_id: int | None = None
     suppress_eos: bool | None = None
+    grow: str | Spec | None = None
     cache: str | Spec | None = None
     guidance: float = 0.0
     guide: Guide | None = None
@@ -122,6 +125,8 @@ class Decoding:
             self._policy(size=1)
         if self.suppress_eos and self.eos_id is None:
             raise UserError("suppress_eos: there is no end-of-text token to suppress; set eos_id too")
+        if self.growth is not None:
+            check_growth(self.growth, self)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Decoding:
@@ -236,6 +241,8 @@ class Decoding:
             cache=self.cache or ("none" if block_size(denoiser.rule) is None else "exact"),
         )
         chosen.policy(denoiser)
+        if chosen.growth is not None:
+            check_model(chosen.growth, chosen, denoiser)
         if one_sided(denoiser):
             chosen._only_forward(most_open)
         if self.eos_id is not None and not 0 <= self.eos_id < denoiser.vocab:
@@ -249,6 +256,14 @@ class Decoding:
     def policy(self, denoiser: Denoiser) -> Policy:
         """What a pass is fed; `for_model` must have chosen the cache."""
         return self._policy(block_size(denoiser.rule))
+
+    @cached_property
+    def growth(self) -> Growth | None:
+        """How texts become longer; `for_model` must have chosen the block."""
+        if self.grow is None:
+            return None
+        made: Growth = build(GROWTHS, _spec(self.grow), "grow", given={"block": self.block or 1})
+        return made
 
     def _policy(self, size: int | None) -> Policy:
         assert self.cache is not None, "for_model chooses the cache"

@@ -79,6 +79,23 @@ class Move:
     used: Tensor
     memory: Memory = field(default_factory=dict)
 
+    def without(self, rows: Tensor, tick: Tick) -> Move:
+        """Not made in rows (B,) bool, which so far have made none."""
+        if not bool(rows.any()):
+            return self
+        still = rows[:, None]
+        memory = {
+            name: part.masked_fill(rows.view(-1, *[1] * (part.dim() - 1)), 0) for name, part in self.memory.items()
+        }
+        return Move(
+            torch.where(still, tick.x, self.x),
+            torch.where(still, tick.t, self.t),
+            self.settled & ~still,
+            self.sure,
+            self.used.masked_fill(rows, 0),
+            memory,
+        )
+
 
 @runtime_checkable
 class Stepper(Protocol):

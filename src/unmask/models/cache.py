@@ -2,7 +2,8 @@
 
 A pass feeds N tokens of B rows, as many of each row as it likes, packed without padding. Every layer writes their keys
 (after RoPE) and values into their slots and lets them attend to all filled slots that the rule lets them see. Memory is
-2 x layers x B x Hkv x S x D numbers, linear in the slots; nothing of it is copied from pass to pass.
+2 x layers x B x Hkv x S x D numbers, linear in the slots; nothing of it is copied from pass to pass, only now and then
+where a text grows.
 """
 
 from __future__ import annotations
@@ -12,10 +13,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import STRIPPED, Places, Rule, Sight, Visibility, attend_uncompiled, attend_where, block_size
 from .packed import neighbours
+
+UNIT = 64  # positions, made up to whole blocks, that attend together where a model never looks ahead
+
+
+def unit_of(size: int) -> int:
+    """Positions of a unit in which a model sees its text in blocks of so many."""
+    return -(-UNIT // size) * size
 
 
 class Cache:
@@ -59,6 +68,27 @@ class Cache:
             kinds[fed.row, fed.position] = clean[feed]
         queries = Queries(fed.row, fed.position, rule, self.filled, extents, kinds)
         return [Kept(layer, fed, queries) for layer in self.layers]
+
+    def reserve(self, slots: int, most: int) -> None:
+        """Room for so many slots, and for twice as many as there were, but no more than `most`: as a text grows, all
+        that is kept of it is copied so rarely that a token pays for it but once or twice."""
+        if slots <= self.slots:
+            return
+        more = max(slots, min(2 * self.slots, most)) - self.slots
+        self.filled = F.pad(self.filled, [0, more])
+        for layer in self.layers:  # one after the other, as below
+            layer.keys = F.pad(layer.keys, [0, 0, 0, more])
+            layer.values = F.pad(layer.values, [0, 0, 0, more])
+
+    def part(self, row: int, slots: slice) -> list[tuple[Tensor, Tensor]]:
+        """A copy of each layer's keys and values (Hkv, S, D) in these slots of a row."""
+        return [(layer.keys[row, :, slots].clone(), layer.values[row, :, slots].clone()) for layer in self.layers]
+
+    def put(self, row: int, slots: slice, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """What `part` has given, into such slots of any row; they count as filled."""
+        for layer, (keys, values) in zip(self.layers, parts):
+            layer.keys[row, :, slots], layer.values[row, :, slots] = keys, values
+        self.filled[row, slots] = True
 
     def only(self, index: Tensor) -> None:
         """Keep the rows at index, in that order."""
@@ -134,13 +164,21 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """One attention call, on views of the slots: some of the queries that each row of a group asks."""
+
+    asks: slice
+    extent: int  # slots they look at: up to the last that is filled, or that they can see
+    see: Visibility | None  # None where every slot is seen
+
+
+@dataclass(frozen=True)
 class Group:
-    """Neighbouring rows that ask as many queries of as many slots: one attention call, on views of the slots."""
+    """Neighbouring rows that ask as many queries of as many slots, call by call."""
 
     rows: slice
     queries: slice
-    extent: int  # slots they look at: up to the last that is filled
-    see: Visibility | None  # None where every slot is seen
+    cuts: list[Cut]
 
 
 @dataclass(frozen=True)
@@ -165,28 +203,57 @@ class Queries:
 
     @staticmethod
     def _attend(q: Tensor, slots: Slots, group: Group) -> Tensor:
-        keys, values = (part[group.rows, :, : group.extent] for part in (slots.keys, slots.values))
-        asked = q.unflatten(0, (len(keys), -1)).transpose(1, 2)  # (rows, H, queries of a row, D)
-        see = group.see
-        mixed = attend_where(asked, keys, values, None) if see is None else attend_uncompiled(asked, keys, values, see)
-        return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
+        asked = q.unflatten(0, (group.rows.stop - group.rows.start, -1)).transpose(1, 2)  # (rows, H, a row's, D)
+        mixed = []
+        for cut in group.cuts:
+            keys, values = (part[group.rows, :, : cut.extent] for part in (slots.keys, slots.values))
+            some, see = asked[:, :, cut.asks], cut.see
+            seen = attend_where(some, keys, values, None) if see is None else attend_uncompiled(some, keys, values, see)
+            mixed.append(seen)
+        whole = mixed[0] if len(mixed) == 1 else torch.cat(mixed, 2)
+        return whole.transpose(1, 2).flatten(2).flatten(0, 1)
 
     @cached_property
     def groups(self) -> Sequence[Group]:
         """Made once a pass and shared by its layers. Rows in step, as most are that began together, are one group."""
-        asks: list[int] = self.row.bincount(minlength=len(self.filled)).tolist()
+        calls = self._calls()
+        asks = [[count for count, _ in of_row] for of_row in calls]
         groups, start = [], 0
-        for rows in neighbours(asks, self.extents, self.row.device):
-            size, extent = asks[rows.start], self.extents[rows.start]
+        for rows in neighbours(asks, calls, self.row.device):
+            size = sum(asks[rows.start])
             queries = slice(start, start + size * (rows.stop - rows.start))
             if size:
-                groups.append(Group(rows, queries, extent, self._see(rows, queries, extent)))
+                groups.append(Group(rows, queries, self._cuts(rows, queries, calls[rows.start])))
             start = queries.stop
         return groups
 
-    def _see(self, rows: slice, queries: slice, extent: int) -> Visibility | None:
+    def _calls(self) -> list[list[tuple[int, int]]]:
+        """Of each row, how many of its queries share an attention call, and the slots that these look at.
+
+        A model that never looks ahead attends from one unit of positions at a time. So what comes of a unit depends on
+        it and on what stands before it alone, to the last bit, however much more is fed in the pass: its keys and
+        values can be those that another text has left (`prefixes`).
+        """
+        size, slots = block_size(self.rule), self.filled.shape[1]
+        unit = slots if size is None else unit_of(size)
+        found: list[list[tuple[int, int]]] = [[] for _ in self.extents]
+        places = self.row * (slots + 1) + self.position // unit
+        for place, count in zip(*(part.tolist() for part in places.unique_consecutive(return_counts=True))):
+            row, number = divmod(place, slots + 1)
+            found[row].append((count, min(self.extents[row], (number + 1) * unit)))
+        return found
+
+    def _cuts(self, rows: slice, queries: slice, calls: Sequence[tuple[int, int]]) -> list[Cut]:
+        position = self.position[queries].view(rows.stop - rows.start, -1)
+        cuts, start = [], 0
+        for count, extent in calls:
+            asks = slice(start, start + count)
+            cuts.append(Cut(asks, extent, self._see(rows, position[:, asks], extent)))
+            start = asks.stop
+        return cuts
+
+    def _see(self, rows: slice, position: Tensor, extent: int) -> Visibility | None:
         filled, size = self.filled[rows, :extent], block_size(self.rule)
-        position = self.position[queries].view(len(filled), -1)
         full = bool(filled.all())
         if full and size is not None and (int(position.min()) // size + 1) * size >= extent:
             return None  # most steps of block models: nothing stands behind the block that asks

@@ -17,8 +17,9 @@ from torch import Tensor
 from .attention import STRIPPED, Memory, Places, Rule, Sight, Visibility
 
 
-def neighbours(asks: Sequence[int], keys: Sequence[int], device: torch.device) -> Iterator[slice]:
-    """Runs of rows that share an attention call: each asks as many queries of as many keys, and sums as it would alone.
+def neighbours(asks: Sequence[Sequence[int]], keys: Sequence[object], device: torch.device) -> Iterator[slice]:
+    """Runs of rows that share attention calls: each asks as many queries of as many keys, and sums as it would alone.
+    asks: of each row, the queries in each of its calls.
 
     Not so where the queries are worked off in strips, without the keys that no row sees; and a single query's keys are
     spread over a processor's threads as the number of rows suggests.
@@ -26,9 +27,9 @@ def neighbours(asks: Sequence[int], keys: Sequence[int], device: torch.device) -
     spread = device.type == "cpu" and torch.get_num_threads() > 1
     start = 0
     for row in range(1, len(asks) + 1):
-        size = asks[start]
-        alike = row < len(asks) and (asks[row], keys[row]) == (size, keys[start])
-        if not alike or size >= STRIPPED or (size == 1 and spread):
+        sizes = asks[start]
+        alike = row < len(asks) and (asks[row], keys[row]) == (sizes, keys[start])
+        if not alike or max(sizes, default=0) >= STRIPPED or (1 in sizes and spread):
             yield slice(start, row)
             start = row
 
@@ -85,7 +86,7 @@ class Fresh:
         """Made once a pass and shared by its layers."""
         asks, starts = self._asks(), [0, *accumulate(self.sizes)]
         found, first = [], 0
-        for rows in neighbours(asks, self.sizes, self.places.position.device):
+        for rows in neighbours([[size] for size in asks], self.sizes, self.places.position.device):
             count, queries = rows.stop - rows.start, slice(first, first + sum(asks[rows]))
             first = queries.stop
             if asks[rows.start]:

@@ -26,7 +26,7 @@ ROUTERS = [part.router for part in (chat, completions, fim, fill, edit, about)]
 def open_app(options: ServeOptions) -> FastAPI:
     """An app of the model that the options name, loaded now."""
     lm = load(options.model, device=options.device, dtype=options.dtype)
-    return create_app(Served(lm, options.name, options.max_tokens), options)
+    return create_app(Served(lm, options.name, options.max_tokens, options.length), options)
 
 
 def create_app(served: Served, options: ServeOptions) -> FastAPI:

@@ -64,14 +64,25 @@ class Canvas:
         """What a pass has changed."""
         tokens, open = frame.tokens[self.span], frame.open[self.span]
         sure, settled = frame.confidence[self.span], frame.settled[self.span]
-        texts, changed = self.pieces(tokens), []
+        texts, known = self.pieces(tokens), self._grown(len(tokens), frame.inserted)
+        changed = []
         for at, token in enumerate(tokens):
-            moved = not self.given[at] and (token != self.tokens[at] or open[at] != self.open[at])
-            if moved or texts[at] != self.texts[at]:
+            moved = not self.given[at] and (token != known[at][0] or open[at] != known[at][1])
+            if moved or texts[at] != known[at][2]:
                 changed.append(self._change(at, token, open[at], sure[at], texts[at]))
             self.written[at] |= settled[at] or sure[at] > 0
         self.tokens, self.open, self.texts = tokens, open, texts
         return self._frame(frame.step, changed)
+
+    def _grown(self, length: int, inserted: tuple[int, int]) -> list[tuple[int, bool, str]]:
+        """What its watcher takes to be at each position, token, openness and text: one who is told that a row is longer
+        than before sees masks behind the last, wherever they were put in. What is known of tokens moves with them."""
+        more = max(0, length - len(self.tokens))
+        known = [*zip(self.tokens, self.open, self.texts), *[(self.mask_id, True, "")] * more]
+        at = inserted[0] - self.span.start if inserted[1] else len(self.tokens)
+        self.tokens[at:at] = [self.mask_id] * more
+        self.given[at:at] = self.written[at:at] = [False] * more
+        return known
 
     def _change(self, at: int, token: int, open: bool, sure: float, text: str) -> dict[str, Any]:
         if self.given[at]:  # beside a part of a character that has become whole

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from ..models.prefixes import Prefixes
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 TOKENS = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
@@ -27,6 +31,12 @@ class Meters:
         self.per_pass = Histogram(
             "unmask_tokens_per_pass", "Tokens of a text that one pass wrote, on average.", registry=here, buckets=TOKENS
         )
+        self.prefixes = Gauge(
+            "unmask_prefix_positions",
+            "Token positions of prompts: kept now; that could have been found, and that were, of all requests so far.",
+            ("what",),
+            registry=here,
+        )
         self.step = Histogram("unmask_step_seconds", "One pass and what follows.", registry=here, buckets=SECONDS)
         self.latency = Histogram(
             "unmask_request_seconds",
@@ -39,6 +49,11 @@ class Meters:
         self.settled = _seconds(
             "unmask_time_to_first_settled_seconds", "From a request to its first settled text.", here
         )
+
+    def watch(self, prefixes: Prefixes) -> None:
+        """What of prompts is kept for others."""
+        for what in ("kept", "sought", "found"):
+            self.prefixes.labels(what).set_function(partial(getattr, prefixes, what))
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

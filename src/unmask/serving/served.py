@@ -15,6 +15,7 @@ from ..decoding.canvas import Row
 from ..decoding.settings import Decoding, one_sided
 from ..errors import UserError
 from ..lm import LanguageModel
+from ..models.prefixes import Prefixes
 
 MOST_LETTERS = 64  # that a token is taken to stand for, so that a text far too long is refused before it is read
 
@@ -35,10 +36,16 @@ class Order:
 
 
 class Served:
-    """A model under a name. usual: new tokens where a request does not say."""
+    """A model under a name. usual: new tokens where a request does not say; longest: most tokens of a text, prompt
+    included, where the model itself sets no limit."""
 
-    def __init__(self, lm: LanguageModel, name: str | None = None, usual: int = 64) -> None:
+    def __init__(self, lm: LanguageModel, name: str | None = None, usual: int = 64, longest: int | None = None) -> None:
         self.lm, self.name, self.usual = lm, name or lm.name, usual
+        if longest is not None and longest > lm.context and not lm.boundless:
+            raise UserError(
+                f"length={longest}: this model writes no more than its context of {lm.context}; leave it out"
+            )
+        self.context = longest or lm.context
         subject = lm.subject
         self.denoiser, self.process, self._settings = subject.denoiser, subject.process, subject.settings
 
@@ -46,16 +53,12 @@ class Served:
     def tokenizer(self) -> Tokenizer:
         return self.lm.tokenizer
 
-    @property
-    def context(self) -> int:
-        return self.lm.context
-
     @cached_property
     def one_sided(self) -> bool:
         return one_sided(self.denoiser)
 
-    def batch(self, slots: int | None) -> Callable[[], Batch]:
-        return lambda: Batch(self.denoiser, self.process, slots=slots)
+    def batch(self, slots: int | None, prefixes: Prefixes) -> Callable[[], Batch]:
+        return lambda: Batch(self.denoiser, self.process, slots=slots, prefixes=prefixes)
 
     def ids(self, text: str) -> list[int]:
         if len(text) > self.context * MOST_LETTERS:

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from ..decoding.settings import Decoding
 from ..denoiser import Denoiser
 from ..errors import UserError
+from ..models.prefixes import Prefixes
 from ..noise.process import Process
 from .engine import Engine
 from .errors import ApiError
@@ -35,7 +36,9 @@ class Service:
     @classmethod
     def of(cls, served: Served, options: ServeOptions) -> Service:
         meters = Meters()
-        engine = Engine(served.batch(options.slots), options.rows, options.waiting, options.timeout, meters)
+        prefixes = Prefixes(options.prefixes)
+        meters.watch(prefixes)
+        engine = Engine(served.batch(options.slots, prefixes), options.rows, options.waiting, options.timeout, meters)
         return cls(served, engine, meters, options)
 
     def named(self, model: str | None) -> None:

@@ -29,10 +29,14 @@ class ServeOptions(BaseModel):
     without_key: bool = Field(default=False, description="serve other machines without a key")
     name: str | None = Field(default=None, min_length=1, description="what the model is called; default its own name")
     max_tokens: int = Field(default=64, gt=0, description="new tokens where a request does not say")
+    length: int | None = Field(
+        default=None, gt=0, description="most tokens of a text, prompt included; default the model's context"
+    )
     rows: int = Field(default=64, gt=0, description="texts written at a time")
     waiting: int = Field(default=512, ge=0, description="texts that may wait for their turn; beyond them 429")
     choices: int = Field(default=16, gt=0, description="most texts of one request")
     slots: int | None = Field(default=None, gt=0, description="token positions kept in exact caches, of all texts")
+    prefixes: int = Field(default=4096, ge=0, description="token positions of prompts kept for others that begin alike")
     body: int = Field(default=MiB, gt=0, description="most bytes of a request")
     timeout: float = Field(default=300.0, gt=0, description="most seconds a request may take")
     rate: float | None = Field(default=None, gt=0, description="requests a minute of one key, or of one address")

@@ -49,7 +49,8 @@ class Choice:
         self.tokenizer, self.logprobs = tokenizer, logprobs
         self.settled = Settled(tokenizer.decode, order.stops)
         pieces = in_a_row(tokenizer.pieces, tokenizer.decode)
-        self.canvas = Canvas(row, self.span, pieces, tokenizer.mask_id) if watched else None
+        begins = row if order.settings.growth is None else row.beginning(0)  # how long it is, the first frame tells
+        self.canvas = Canvas(begins, self.span, pieces, tokenizer.mask_id) if watched else None
         self.said: list[Said] = []
         self.tokens = self.passes = 0
         self.finish: Finish | None = None

@@ -55,6 +55,17 @@ class State:
         sure = [round(c, DIGITS) for c in frame.confidence]
         return cls(frame.step, list(frame.tokens), list(frame.open), list(frame.settled), sure)
 
+    def at(self, places: Sequence[int], length: int, mask_id: int) -> State:
+        """Among positions that have come later, as masks: places says where each position stands then."""
+        if len(places) == length:
+            return self
+        blank = (self.step, [mask_id] * length, [True] * length, [False] * length, [0.0] * length)
+        found = State(*blank)
+        for name in ("tokens", "open", "settled", "confidence"):
+            for place, value in zip(places, getattr(self, name)):
+                getattr(found, name)[place] = value
+        return found
+
     @classmethod
     def blank(cls, tokens: Sequence[int], given: Sequence[bool], mask_id: int) -> State:
         """Before the first pass: what was given, and masks."""
@@ -92,7 +103,8 @@ class Page:
         """given: found from `decoded` where it is not said: what no pass wrote and is no mask."""
         if given is None:
             given = [at < 0 and token != mask_id for at, token in zip(decoded.settled_at, decoded.canvas)]
-        states = [State.blank(decoded.canvas, given, mask_id), *map(State.of, frames)]
+        shown = [State.of(frame).at(places, len(given), mask_id) for frame, places in zip(frames, _places(frames))]
+        states = [State.blank(decoded.canvas, given, mask_id), *shown]
         ids = sorted({mask_id}.union(*(state.tokens for state in states)))
         counts = {
             "tokens": decoded.counts.written,
@@ -115,6 +127,17 @@ class Page:
             "start": [index[token] for token in self.states[0].tokens],
             "frames": [_difference(a, b, index) for a, b in zip(self.states, self.states[1:])],
         }
+
+
+def _places(frames: Sequence[Frame]) -> list[list[int]]:
+    """Where each position of each frame stands in the last one: rows may grow, and positions move."""
+    places = list(range(len(frames[-1].tokens))) if frames else []
+    found = []
+    for frame in reversed(frames):
+        found.append(places)
+        at, count = frame.inserted
+        places = places[:at] + places[at + count :]
+    return found[::-1]
 
 
 def _difference(old: State, new: State, index: dict[int, int]) -> dict[str, Any]:

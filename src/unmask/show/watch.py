@@ -36,9 +36,11 @@ class Written:
         return cls(frame, given, [frame.step] * len(given))
 
     def then(self, frame: Frame) -> Written:
-        new = zip(self.since, self.frame.tokens, frame.tokens, frame.settled)
-        since = [frame.step if settled or old != token else at for at, old, token, settled in new]
-        return Written(frame, self.given, since)
+        (at, count), step = frame.inserted, frame.step
+        old, given, since = (list(part) for part in (self.frame.tokens, self.given, self.since))
+        old[at:at], given[at:at], since[at:at] = frame.tokens[at : at + count], [False] * count, [step] * count
+        new = zip(since, old, frame.tokens, frame.settled)
+        return Written(frame, given, [step if settled or was != token else at for at, was, token, settled in new])
 
 
 @dataclass
