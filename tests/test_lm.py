@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import unmask
 from unmask import UserError
+from unmask.data.tokenizer import bytes_tokenizer
+from unmask.models.checkpoint import save_model
+from unmask.models.config import ModelConfig
+from unmask.models.transformer import Transformer
 from unmask.recipe import load_recipe
 from unmask.run import train
 
@@ -20,6 +25,46 @@ def lm(tmp_path_factory) -> unmask.LanguageModel:
     options += ["model.heads=2", "model.context=64", "train.steps=30", "train.batch=4", "device=cpu", "dtype=fp32"]
     train(load_recipe(None, options, out=str(root / "run")), quiet=True)
     return unmask.load(root / "run", dtype="fp32")
+
+
+def of_random_weights(folder: Path, kind: str, **shape) -> unmask.LanguageModel:
+    spelling = bytes_tokenizer()
+    network = Transformer(ModelConfig(vocab=len(spelling), width=16, layers=1, heads=2, context=24, **shape))
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.copy_(torch.randn(p.shape, generator=rng) * 0.2)
+    method = {"kind": kind, **({"size": 4} if kind == "block" else {})}
+    save_model(folder, network, {"method": method, "name": kind}, spelling.save)
+    return unmask.load(folder, device="cpu", dtype="fp32")
+
+
+@pytest.mark.parametrize("kind", ["block", "autoregressive"])
+def test_a_model_that_never_looks_ahead_writes_beyond_its_context(tmp_path, kind):
+    """Not if it has learnt its positions one by one."""
+    boundless = of_random_weights(tmp_path / "rope", kind)
+    text = boundless.generate("pack", max_tokens=60, temperature=1.0, suppress_eos=True)
+    assert (boundless.context, boundless.boundless, len(text.tokens)) == (24, True, 60)
+    assert text.tokens[:12] == boundless.generate("pack", max_tokens=12, temperature=1.0, suppress_eos=True).tokens
+    assert len(boundless.generate("a prompt longer than that", max_tokens=3, suppress_eos=True).tokens) == 3
+    ends = boundless.generate("pack", max_tokens=10**15, temperature=1.5)
+    assert ends.finish_reason == "stop"
+    with pytest.raises(UserError, match="steps=5: nobody knows how many tokens"):
+        boundless.generate("pack", max_tokens=60, steps=5)
+    bounded = of_random_weights(tmp_path / "learned", kind, positions="learned")
+    for prompt, tokens in [("pack", 60), ("a prompt longer than that", 1)]:
+        with pytest.raises(UserError, match=r"^prompt: .*the model's context (of|is) 24; shorten it$"):
+            bounded.generate(prompt, max_tokens=tokens)
+    assert not bounded.boundless
+
+
+def test_a_canvas_that_grows_may_fill_the_context(tmp_path):
+    masked = of_random_weights(tmp_path / "masked", "masked")
+    grow = {"kind": "daedal", "initial": 4, "window": 4}
+    assert len(masked.generate("pack", grow=grow, ban=[masked.tokenizer.eos_id]).tokens) == 20
+    assert len(masked.generate("pack", grow=grow, ban=[masked.tokenizer.eos_id], max_tokens=6).tokens) == 6
+    with pytest.raises(UserError, match="the model's context is 24; shorten it"):
+        masked.generate("pack", grow=grow, max_tokens=21)
 
 
 def test_a_batch_gives_each_prompt_what_it_gets_alone(lm):

@@ -162,7 +162,7 @@ def test_masks_come_where_the_model_is_least_sure() -> None:
 
 
 def test_the_end_is_listened_for_in_later_blocks_and_by_rules_that_do_not_look() -> None:
-    for said in ({"block": 2}, {"rule": "left_to_right", "threshold": None}, {"guidance": 0.5}):
+    for said in ({"block": 2}, {"rule": "left_to_right", "threshold": None}):
         model = Ending(end=9)
         settings = Decoding(**({"rule": "confidence", "threshold": 0.9, "eos_id": EOS, "grow": DAEDAL} | said))
         (text,) = decode(model, MASKING, [Row.after([], 40)], settings)

@@ -20,7 +20,7 @@ from unmask.serving.settings import ServeOptions
 class Live:
     def __init__(self, lm: LanguageModel, **options: Any) -> None:
         self.options = ServeOptions.of({"max_tokens": 16, "drain": 2.0, "port": 0, **options})
-        self.app = create_app(Served(lm, self.options.name, self.options.max_tokens), self.options)
+        self.app = create_app(Served(lm, self.options.name, self.options.max_tokens, self.options.length), self.options)
         self.service = self.app.state.service
         self.socket = bound("127.0.0.1", self.options.port)
         self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}"

@@ -189,7 +189,7 @@ def check_growth(growth: Growth, how: Decoding) -> None:
         for name in ("revise", "suppress_eos"):
             if getattr(how, name):
                 raise UserError(f"{name}: a canvas cannot grow inside with it; leave {name} or grow out")
-        if how.cache not in (None, "none"):
+        if how.cache not in (None, "none", "exact"):  # exact: it is for models that do not grow so
             raise UserError("cache: what stands behind new positions moves, so nothing of it can be kept; leave it out")
 
 
