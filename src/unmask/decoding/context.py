@@ -191,7 +191,19 @@ class Look:
         """The rows of all of them, those of one above those of the next."""
         x, t, asked, feed = (stacked([getattr(look, name) for look in looks]) for name in ("x", "t", "asked", "feed"))
         told = [look.told for look in looks if look.told is not None]
-        return cls(x, t, asked, feed, [one for look in looks for one in look.kept], stacked(told) if told else None)
+        kept = _together([one for look in looks for one in look.kept])
+        return cls(x, t, asked, feed, kept, stacked(told) if told else None)
+
+
+def _together(kept: Sequence[tuple[int, Memory]]) -> list[tuple[int, Memory]]:
+    """Neighbours that keep nothing are fed as one."""
+    found: list[tuple[int, Memory]] = []
+    for rows, memory in kept:
+        if found and isinstance(memory, Unkept) and found[-1][1] == memory:
+            found[-1] = found[-1][0] + rows, memory
+        else:
+            found.append((rows, memory))
+    return found
 
 
 def predict(denoiser: Denoiser, looks: Sequence[Look]) -> list[Prediction]:

@@ -150,6 +150,8 @@ class Visibility:
 
     def _seen_from(self, some: slice) -> Tensor | None:
         """What some of the queries see: (B, 1, Q, Lk) bool, or (1, 1, Q, Lk) where all rows are alike."""
+        if isinstance(self.rule, Everything) and self.keys.document is None:
+            return None
         q, k = (p.map(lambda x: x[:1]) if self._alike else p for p in (self.queries, self.keys))
         q, k = q.map(lambda x: x[:, some, None]), k.map(lambda x: x[:, None, :])
         seen = self.rule(q, k)
