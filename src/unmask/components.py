@@ -7,6 +7,7 @@ change here.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import typing
@@ -45,21 +46,26 @@ def build(
             raise UserError(f"{field}.{next(iter(options))}: {kind} has no options; leave it out")
         return maker
     fields = {f.name for f in dataclasses.fields(maker)} if dataclasses.is_dataclass(maker) else set(options)
-    known, hints = fields - set(given or ()), typing.get_type_hints(maker)
+    known = fields - set(given or ())
     for name, value in options.items():
         if name not in known:
             raise UserError(f"{field}.{name}: {kind} has no such option; {nearest(name, known or {'kind'})}")
         if parts and name in parts:
             inner = {"kind": value} if isinstance(value, str) else value
             options[name] = build(parts[name], inner, f"{field}.{name}", imports, parts=parts)
-        elif name in hints:
-            options[name] = _checked(hints[name], value, f"{field}.{name}")
+        elif name in _hints(maker):
+            options[name] = _checked(_hints(maker)[name], value, f"{field}.{name}")
     try:
         return maker(**options, **{name: value for name, value in (given or {}).items() if name in fields})
     except UserError:
         raise
     except (TypeError, ValueError) as error:
         raise UserError(f"{field}: {error}") from error
+
+
+@functools.cache
+def _hints(maker: Callable[..., Any]) -> dict[str, Any]:
+    return typing.get_type_hints(maker)
 
 
 def maker_of(table: Table, kind: Any, field: str, imports: bool, functions: bool = False) -> Callable[..., Any]:
