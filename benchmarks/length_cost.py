@@ -75,7 +75,7 @@ def plot(found: list[dict[str, float]], path: Path) -> None:
     rest = [one["ms_per_token"] - one["attention_ms_per_token"] for one in found]
     time_.plot(lengths, [one["ms_per_token"] for one in found], marker="o", label="all")
     time_.plot(lengths, rest, marker="o", label="without attention")
-    time_.set(xlabel="new tokens", ylabel="milliseconds a token", xscale="log", ylim=(0, None))
+    time_.set(xlabel="new tokens", ylabel="milliseconds a token", ylim=(0, None))
     time_.legend(frameon=False)
     memory.plot(lengths, [one["megabytes"] for one in found], marker="o")
     memory.set(xlabel="new tokens", ylabel="megabytes, weights and writing", ylim=(0, None))
