@@ -220,7 +220,8 @@ def describe(what: str | None, place: Place) -> dict[str, Any]:
         return LISTS[what]()
     if what is not None:
         lm = place.model_copy(update={"model": what}).open()
-        found = {"model": lm.name, "parameters": lm.parameters, "context": lm.context, "vocabulary": len(lm.tokenizer)}
+        found = {"model": lm.name, "parameters": lm.parameters, "context": lm.context, "writes beyond it": lm.boundless}
+        found |= {"vocabulary": len(lm.tokenizer)}
         return (
             found | {k: v for k, v in lm.config.items() if k in ("method", "training")} | {"shape": lm.config["model"]}
         )

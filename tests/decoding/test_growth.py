@@ -25,6 +25,7 @@ from unmask.layout import Whole
 from unmask.models.attention import BlockCausal, Places
 from unmask.serving.frames import Canvas
 from unmask.show.replay import Page
+from unmask.show.watch import Written
 
 EOS = 3
 DAEDAL = {"kind": "daedal", "initial": 4, "expand": 3, "window": 4}
@@ -216,6 +217,11 @@ def test_whoever_follows_the_frames_has_the_text(seed: int) -> None:
             seen[one["at"]] = one["text"]
             assert one["state"] != "revised", "what only moves is not revised"
         assert seen == ["" if token == MASK else f"<{token}>" for token in frame.tokens[3:]]
+    watched = Written.begin(frames[0], MASK)
+    for frame in frames[1:]:
+        watched = watched.then(frame)
+        assert watched.given == [at < 3 for at in range(len(frame.tokens))]
+        assert all(since == frame.step for since, now in zip(watched.since, frame.settled) if now)
     page = Page.of(pieces, frames, text, MASK)
     for state, frame in zip(page.states[1:], frames):
         there = [token for token in state.tokens if token != MASK]

@@ -5,6 +5,11 @@ import pytest
 GROW = {"kind": "daedal", "initial": 4, "expand": 3, "window": 4, "ends": 1.0, "unsure": 0.9}
 
 
+def plain(text):
+    """Half a character is spelt otherwise alone than in a row of them."""
+    return text.replace("\ufffd", "")
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_stream_of_a_canvas_that_grows(empty, seed):
     """What is sent stays, and the frames, applied by position, give the text of the answer."""
@@ -23,7 +28,7 @@ def test_a_stream_of_a_canvas_that_grows(empty, seed):
     assert lengths[0] == 0 < lengths[1] < lengths[-1] <= 24
     answer = empty.ask("/v1/completions", **asked)
     assert text == answer["choices"][0]["text"]
-    assert "".join(seen).startswith(text.rstrip("\ufffd"))
+    assert plain("".join(seen)).startswith(plain(text))
 
 
 def test_what_cannot_grow_is_refused(empty):

@@ -9,7 +9,7 @@ Rows that speculate have passes of their own, as what they open and close is no 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
@@ -38,17 +38,20 @@ class NoRoom(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """done: the rows that are written now, by ticket; counts: of this step; moved: the rows as its pass left them."""
+    """done: the rows that are written now, by ticket; counts: of this step; moved: the rows as its pass left them;
+    drafted: how those look that speculate, until the next step."""
 
     done: dict[int, Decoded]
     counts: Counts
     moved: Sequence[Canvas]
     process: Process
+    drafted: Sequence[Callable[[], list[Frame]]] = ()
 
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
         """The rows that took part, each called by its ticket. Made when asked for: they are lists."""
-        return tuple(frame for canvas in self.moved for frame in frames(canvas, self.process.read(canvas.x)))
+        shown = [frames(canvas, self.process.read(canvas.x)) for canvas in self.moved]
+        return tuple(chain(*shown, *(look() for look in self.drafted)))
 
 
 @dataclass(frozen=True)
@@ -116,17 +119,19 @@ class Batch:
         done, began = self._written(), time.perf_counter()
         shared = [lane for lane in self._lanes if isinstance(lane, Lane)]
         counts = sum((_pass(lanes) for lanes in _by_network(shared)), Counts())
+        drafted = []
         for lane in self._lanes:
             if isinstance(lane, Speculating):
-                own, found = lane.step()
+                own, found, look = lane.step()
                 counts, done = counts + own, done | found
+                drafted.append(look)
         moved = [lane.canvas for lane in shared]
         counts = replace(counts, seconds=time.perf_counter() - began)
         self._clock += counts.seconds
         self._leave([ticket for ticket in done if ticket in self._rows])
         done |= self._written()
         written = sum(text.counts.written for text in done.values())
-        return Step(done, replace(counts, written=written), moved, self.process)
+        return Step(done, replace(counts, written=written), moved, self.process, drafted)
 
     def _lane(self, rows: Sequence[Row], settings: Decoding) -> Lane | Speculating:
         """Where rows with these settings are, or will be."""

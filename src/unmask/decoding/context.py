@@ -23,22 +23,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..denoiser import Denoiser, Prediction
 from ..errors import UserError
-from ..models.attention import Memory, Places, block_size
-from ..models.cache import Cache, unit_of
+from ..models.attention import Memory, Places
+from ..models.cache import Cache
 from ..models.packed import Together, Unkept
 from ..models.prefixes import Prefixes
-from .canvas import Canvas, joined, stacked
+from .beginnings import Beginnings
+from .canvas import Canvas, stacked
 from .insertion import taken
+from .past import Past
 
 
 @dataclass(frozen=True)
@@ -223,38 +223,6 @@ def predict(denoiser: Denoiser, looks: Sequence[Look]) -> list[Prediction]:
     return [said.at(slice(start, end)) for start, end in pairwise(ends)]
 
 
-@dataclass(frozen=True)
-class Past:
-    """What earlier passes were fed of B rows. block (B,): theirs in the last one, -1 before the first; known (B, W)
-    bool: what was fed at all; inputs, times (B, W): what it was last."""
-
-    block: Tensor
-    known: Tensor
-    inputs: Tensor
-    times: Tensor
-
-    @classmethod
-    def none(cls, canvas: Canvas) -> Past:
-        nothing = torch.zeros_like(canvas.x)
-        return cls(torch.full_like(canvas.now, -1), nothing.bool(), nothing, torch.zeros_like(canvas.t))
-
-    def only(self, index: Tensor) -> Past:
-        return Past(*(part[index] for part in vars(self).values()))
-
-    def beside(self, other: Past) -> Past:
-        return Past(*map(joined, vars(self).values(), vars(other).values()))
-
-    def wide(self, width: int) -> Past:
-        """With columns that nothing was fed of."""
-        more = max(0, width - self.known.shape[1])
-        return Past(self.block, *(F.pad(part, [0, more]) for part in (self.known, self.inputs, self.times)))
-
-
-def _lasting(denoiser: Denoiser) -> bool:
-    """Whether what is kept of a position depends on tokens alone: not on a noise level, nor on what was said before."""
-    return denoiser.network.time is None and denoiser.echo is None
-
-
 class Context:
     """A denoiser bound to rows that are being written. What it remembers of earlier passes is its own affair.
 
@@ -264,19 +232,18 @@ class Context:
 
     def __init__(self, denoiser: Denoiser, policy: Policy, prefixes: Prefixes | None = None) -> None:
         self.denoiser, self.policy = denoiser, policy
-        self.prefixes = prefixes if isinstance(policy, Exact) and _lasting(denoiser) else None
+        self._beginnings = Beginnings.of(denoiser, prefixes) if isinstance(policy, Exact) else None
         self._caches: list[Cache] = []
         self._past: Past | None = None
         self._told: Tensor | None = None  # (B, W, E): the network's last word
-        self._begun: list[tuple[int, list[int]]] = []  # rows whose first pass is being made, and how they begin
 
     def join(self, canvas: Canvas) -> None:
         """Rows that begin."""
         if self.policy.keeps:
             self._caches.append(self.denoiser.network.cache(*canvas.x.shape))
             past = Past.none(canvas)
-            if self.prefixes is not None:
-                self._recall(self.prefixes, self._caches[-1], past, canvas)
+            if self._beginnings is not None:
+                past = past.knowing(self._beginnings.recall(canvas, self._caches[-1]))
             self._past = past if self._past is None else self._past.beside(past)
         if self.denoiser.echo is not None:
             silence = self.denoiser.silence(canvas.t)
@@ -322,55 +289,18 @@ class Context:
         if self._past is None:
             kept = [(len(asked), Unkept(self.denoiser.network.config.layers))] if self.denoiser.packs else []
             return Look(canvas.x, canvas.t, asked, ~canvas.padded, kept, told)
-        begins = self._past.block < 0
+        if self._beginnings is not None:
+            self._beginnings.note(canvas, self._past.block < 0)
         feed = self._feed(self._past, canvas, asked, said)
-        if self.prefixes is not None and bool(begins.any()):
-            self._begun = [(int(row), self._beginning(canvas, int(row))) for row in begins.nonzero()[:, 0]]
         return Look(canvas.x, canvas.t, asked, feed, [(cache.rows, cache) for cache in self._caches], told)
 
     def hear(self, look: Look, said: Prediction) -> None:
         """The pass is made. What was said is told to the network in the next one, if it listens."""
-        begun, self._begun = self._begun, []
-        for row, inputs in begun:
-            self._remember(row, inputs)
+        if self._beginnings is not None:
+            self._beginnings.keep(self._caches)
         if look.told is not None:
             recalled = self.denoiser.recalled(said, look.x[look.asked], look.t[look.asked])
             self._told = look.told.masked_scatter(look.asked[..., None], recalled)
-
-    def _beginning(self, canvas: Canvas, row: int) -> list[int]:
-        """What the network is fed of a row before the first position that an output is wanted of: it stays as it is."""
-        places = Places(canvas.position[:1])
-        sought = self.denoiser.sought(canvas.pending[row : row + 1], places)[0]
-        end = int(sought.long().argmax()) if bool(sought.any()) else 0
-        inputs: list[int] = self.denoiser.head.inputs(canvas.x[row : row + 1], places)[0, :end].tolist()
-        return inputs
-
-    def _recall(self, prefixes: Prefixes, cache: Cache, past: Past, canvas: Canvas) -> None:
-        """Rows that join need not be fed what a text that began alike was fed."""
-        unit = self._unit
-        for row in range(cache.rows):
-            inputs = self._beginning(canvas, row)
-            units = prefixes.find(inputs, unit)
-            for number, parts in enumerate(units):
-                cache.put(row, slice(number * unit, (number + 1) * unit), parts)
-            known = len(units) * unit
-            past.known[row, :known] = True
-            past.inputs[row, :known] = torch.tensor(inputs[:known], dtype=torch.int64, device=past.inputs.device)
-
-    def _remember(self, row: int, inputs: list[int]) -> None:
-        """How a row begins is kept for others."""
-        assert self.prefixes is not None
-        for cache in self._caches:
-            if row < cache.rows:
-                self.prefixes.keep(inputs, self._unit, partial(cache.part, row))
-                return
-            row -= cache.rows
-
-    @property
-    def _unit(self) -> int:
-        size = block_size(self.denoiser.rule)
-        assert size is not None, "an exact cache is for models that never look ahead"
-        return unit_of(size)
 
     def _feed(self, past: Past, canvas: Canvas, asked: Tensor, said: Tensor | None) -> Tensor:
         """What to feed now, (B, W) bool."""

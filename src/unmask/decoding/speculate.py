@@ -52,6 +52,19 @@ class Speculated:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Cycle:
+    """Rows after a pass, until the next one begins. fed: tokens; done: those that are written now. texts, draft: how
+    they stand and what is guessed next; before (B,): their lengths before the pass; passes: how many each has seen."""
+
+    fed: int
+    done: dict[int, Speculated]
+    texts: Texts
+    draft: Draft
+    before: Tensor
+    passes: list[int]
+
+
 @dataclass
 class Texts:
     """B rows. tokens (B, S): a start token, the prompt, what is written; sure (B, S): the probability of that. (B,):
@@ -169,30 +182,30 @@ class Speculation:
     ) -> list[Speculated]:
         """Up to new[i] tokens after prompt i, as one batch; rows need not be in step."""
         done: dict[int, Speculated] = {}
-        for _, found in self.passes(prompts, new, seeds or [0] * len(prompts)):
-            done |= found
+        for cycle in self.passes(prompts, new, seeds or [0] * len(prompts)):
+            done |= cycle.done
         return [done[i] for i in range(len(prompts))]
 
-    def passes(
-        self, prompts: Sequence[Sequence[int]], new: Sequence[int], seeds: Sequence[int]
-    ) -> Iterator[tuple[int, dict[int, Speculated]]]:
-        """Before the first pass and after each: how many tokens it was fed, and the rows that are written now."""
+    def passes(self, prompts: Sequence[Sequence[int]], new: Sequence[int], seeds: Sequence[int]) -> Iterator[Cycle]:
+        """Before the first pass and after each."""
         began, fed = time.perf_counter(), 0
         texts, cache = self._opened(prompts, new, seeds)
+        before = texts.length
         draft = Draft.none(texts)
         ledger: list[list[tuple[int, int, int]]] = [[] for _ in prompts]
         while True:
             ended = texts.ended(self.eos_id)
             rows = [(i, int(texts.row[i])) for i in ended.nonzero()[:, 0].tolist()]
             seconds = time.perf_counter() - began
-            yield fed, {row: self._told(texts, i, ledger[row], seconds) for i, row in rows}
+            done = {row: self._told(texts, i, ledger[row], seconds) for i, row in rows}
+            yield Cycle(fed, done, texts, draft, before, [len(ledger[row]) for row in texts.row.tolist()])
             if rows:
                 index = (~ended).nonzero()[:, 0]
                 if not len(index):
                     return
                 texts, draft = texts.only(index), draft.only(index)
                 cache.only(index)
-            plan = self.budget.plan(draft.sure)
+            before, plan = texts.length, self.budget.plan(draft.sure)
             look = self._look if any(ledger) else self._first_look
             stayed, following = self._settle(texts, plan, draft, look(texts, cache, plan, draft))
             self.budget.learn(plan, draft.sure, stayed)

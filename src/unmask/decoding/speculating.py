@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..denoiser import Denoiser
 from .canvas import Row
 from .length import cut
-from .outcome import Counts, Decoded
+from .outcome import Counts, Decoded, Frame
 from .settings import Decoding
-from .speculate import Speculated, ends_only, speculation
+from .speculate import Cycle, Speculated, ends_only, speculation
 
 NOTHING = Speculated([], [], [], [], [], 0, 0.0)
 
 
 @dataclass
 class _Together:
-    """Rows that joined together and share their passes. left: tickets of those that are not written yet."""
+    """Rows that joined together and share their passes. now: how they stand; left: tickets of those that are not
+    written yet."""
 
     tickets: Sequence[int]
     rows: Sequence[Row]
-    passes: Iterator[tuple[int, dict[int, Speculated]]]
+    passes: Iterator[Cycle]
+    now: Cycle
     slots: int
     left: set[int]
+
+    def frames(self, mask_id: int, eos_id: int | None) -> list[Frame]:
+        """What is guessed is open, like the masks behind it."""
+        return [self._frame(i, row, mask_id, eos_id) for i, row in enumerate(self.now.texts.row.tolist())]
+
+    def _frame(self, i: int, row: int, mask_id: int, eos_id: int | None) -> Frame:
+        texts, draft, total = self.now.texts, self.now.draft, len(self.rows[row].tokens)
+        given, begin, end = (int(length[i]) - 1 for length in (texts.prompt, self.now.before, texts.length))
+        tokens, guesses = texts.tokens[i, 1 : 1 + end].tolist(), draft.tokens[i].tolist()
+        ended = eos_id is not None and eos_id in tokens[given:]
+        if eos_id is not None and ended:
+            end, guesses = tokens.index(eos_id, given) + 1, []
+        sure = [*texts.sure[i, 1 : 1 + end].tolist(), *draft.sure[i][: len(guesses)]]
+        stands = min(end, total)
+        tokens = [*tokens[:end], *guesses]
+        return Frame(
+            row=self.tickets[row],
+            step=self.now.passes[i] - 1,
+            tokens=[*tokens, *[mask_id] * total][:total],
+            open=[False] * stands + [not ended] * (total - stands),
+            settled=[begin <= at < stands for at in range(total)],
+            confidence=[*sure, *[0.0] * total][:total],
+        )
 
 
 class Speculating:
@@ -56,9 +81,8 @@ class Speculating:
         if mine:
             prompts = [row.tokens[: len(row.tokens) - row.n_open] for row, _ in mine]
             passes = self._speculation.passes(prompts, [row.n_open for row, _ in mine], [row.seed for row, _ in mine])
-            next(passes)  # up to the first pass
             some, own = [row for row, _ in mine], [ticket for _, ticket in mine]
-            self._together.append(_Together(own, some, passes, self.slots_for(some), set(own)))
+            self._together.append(_Together(own, some, passes, next(passes), self.slots_for(some), set(own)))
 
     def leave(self, tickets: Sequence[int]) -> None:
         """Their memory is given back with that of the last that joined with them."""
@@ -67,14 +91,20 @@ class Speculating:
             some.left -= set(tickets)
         self._together = [some for some in self._together if some.left]
 
-    def step(self) -> tuple[Counts, dict[int, Decoded]]:
-        """One pass each, and the rows that are written."""
+    def step(self) -> tuple[Counts, dict[int, Decoded], Callable[[], list[Frame]]]:
+        """One pass each, the rows that are written, and how all of them look until the next."""
         counts, done = Counts(), dict(self._written)
         for some in self._together:
-            fed, found = next(some.passes)
-            counts += Counts(forwards=1, queries=fed)
-            done |= {some.tickets[i]: self._decoded(some.rows[i], said) for i, said in found.items()}
-        return counts, {ticket: one for ticket, one in done.items() if ticket in self}
+            some.now = next(some.passes)
+            counts += Counts(forwards=1, queries=some.now.fed)
+            done |= {some.tickets[i]: self._decoded(some.rows[i], said) for i, said in some.now.done.items()}
+        together, left = list(self._together), {ticket for some in self._together for ticket in some.left}
+
+        def frames() -> list[Frame]:
+            shown = (frame for some in together for frame in some.frames(self.denoiser.mask_id, self.settings.eos_id))
+            return [frame for frame in shown if frame.row in left]
+
+        return counts, {ticket: one for ticket, one in done.items() if ticket in self}, frames
 
     def __contains__(self, ticket: object) -> bool:
         return ticket in self._written or any(ticket in some.left for some in self._together)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from ..decoding.context import CACHES
+from ..decoding.growth import GROWTHS
 from ..decoding.presets import PRESETS
 from ..decoding.quotas import QUOTAS
 from ..decoding.revise import REVISERS
@@ -57,6 +58,7 @@ async def presets(service: Here) -> dict[str, Any]:
         "quotas": sorted(QUOTAS),
         "revisers": sorted(REVISERS),
         "caches": sorted(CACHES),
+        "growths": sorted(GROWTHS),
         "options": {name: getattr(usual, name) for name in SAMPLING},
     }
 
