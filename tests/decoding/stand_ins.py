@@ -28,6 +28,9 @@ class Answer:
     def mu(self) -> Tensor:
         return self.log_probs
 
+    def at(self, rows: slice) -> Answer:
+        return Answer(self.log_probs[rows])
+
 
 class Oracle(nn.Module):
     """mu_i = p(x0_i | what the other positions look like), by enumerating every text. Symbol `tokens` is the mask."""

@@ -54,9 +54,9 @@ def test_guidance_is_the_published_mix_of_two_passes_in_one(masked: Denoiser, ma
     assert (sampler.counts.forwards, text.counts.queries) == (1, 8)
 
 
-def test_guidance_needs_a_mask_to_hide_the_given_text(masked: Denoiser) -> None:
+def test_guidance_hides_the_given_text_behind_noise_that_the_network_knows_for_such(masked: Denoiser) -> None:
     uniform = TokenNoise(torch.tensor([1 / MASK] * MASK + [0.0]), Linear())
-    with pytest.raises(UserError, match="guidance: it hides the given text behind masks"):
+    with pytest.raises(UserError, match="guidance: it hides the given text behind noise"):
         decode(masked, uniform, [Row.after([1], 3)], Decoding(guidance=1.0))
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..noise.process import Process
+from .guidance import UNGUIDED, Guidance
 from .propose import Proposal
 from .quotas import first
 from .steppers import Memory, Move, Stepper, Tick, put
@@ -38,6 +39,7 @@ class Ancestral(Stepper):
 
     proposal: Proposal
     timeless: bool
+    guidance: Guidance = UNGUIDED
 
     def time(self, left: Tensor) -> Tensor:
         """The time at which a share `left` of the steps is still to come; 1 at 1, 0 at 0."""
@@ -55,8 +57,8 @@ class Ancestral(Stepper):
         return tick.open & ~tick.memory["certain"] if "certain" in tick.memory else tick.open
 
     def move(self, process: Process, tick: Tick, asked: Tensor, values: Tensor) -> Move:
-        raw = values.log_softmax(-1)
-        law = self.proposal.law(raw)
+        logp = values.log_softmax(-1)
+        raw, law = self.guidance.tokens(logp), self.guidance.law(logp, self.proposal)
         walk = _Walk(self, process, tick, asked)
         while bool(walk.moving.any()):
             walk.step(law)
@@ -78,23 +80,26 @@ class _Walk:
         self.renews = False
 
     def step(self, law: Tensor) -> None:
-        """One step of the rows that move, from the predictions law (N, V) at the N asked positions."""
+        """One step of the rows that move, from the predictions law, (N, V) or (N, 2, V), at the N asked positions."""
+        guidance = self.stepper.guidance
         tick, process, here = self.tick, self.process, self.tick.open & self.moving[:, None]
         share = ((tick.left - self.used - 1) / tick.steps).to(self.t.dtype)
         s = self.stepper.time(share)[:, None].expand_as(self.t).minimum(self.t)
         unsure = here & self.asked & ~process.certain(self.x)
         mu, x, t = law[unsure[self.asked]], self.x[unsure], self.t[unsure]
         rng = tick.draws(self.used).at(unsure)
-        drawn = process.reverse(x, mu, t, s[unsure], rng)
+        drawn = guidance.reverse(process, x, mu, t, s[unsure], rng)
         ends = s[unsure] == 0  # from the beliefs, since alpha(0) may be below 1
         if bool(ends.any()):
-            final = DRAW.draw(process.beliefs(x[ends], mu[ends], t[ends].to(mu.dtype)), rng.at(ends))
+            beliefs = process.beliefs(x[ends], guidance.tokens(mu[ends]), t[ends].to(mu.dtype))
+            final = DRAW.draw(beliefs, rng.at(ends))
             drawn = process.write(drawn, ends.long().masked_scatter(ends, final), ends)
         chance = self._renewal(here, s)
         if chance is None:
             self.x = put(self.x, unsure, drawn)
         else:
-            clean = process.read(self.x).masked_scatter(unsure, DRAW.draw(process.beliefs(x, mu, t.to(mu.dtype)), rng))
+            beliefs = process.beliefs(x, guidance.tokens(mu), t.to(mu.dtype))
+            clean = process.read(self.x).masked_scatter(unsure, DRAW.draw(beliefs, rng))
             self.x = self._renewed(put(self.x, unsure, drawn), clean, here & (s > 0), chance, s)
         self.t, self.used = torch.where(here, s, self.t), self.used + self.moving
         self.moving = self.moving & (self.used < tick.left) & self._needs_no_pass()

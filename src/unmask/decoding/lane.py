@@ -18,7 +18,7 @@ from .by_blocks import ByBlocks
 from .canvas import Canvas, Row
 from .context import Context, Look
 from .growth import Growth, Heard
-from .guidance import blinded, guided, without
+from .guidance import blinded, without
 from .insertion import Insertion
 from .length import closed, cut, without_end
 from .outcome import Counts, Decoded
@@ -42,7 +42,7 @@ class Lane:
             raise UserError("cache: shadows are cast anew in every pass; leave cache out")
         if self.policy.keeps and not denoiser.packs:
             raise UserError("cache: this network keeps nothing from one pass to the next; leave cache out")
-        views = 1 if settings.guidance == 0 else 2
+        views = 1 if settings.guiding.scale == 0 else 2
         self.contexts = [Context(denoiser, self.policy, prefixes) for _ in range(views)]
         self.canvas = self._blank([], [])
         self._check_states()
@@ -178,24 +178,25 @@ class Lane:
             raise UserError("revise: it takes back tokens, and this model moves vectors; leave revise out")
         if vectors and self.policy.keeps:
             raise UserError("cache: noisy vectors change everywhere in every pass; leave cache out")
-        if len(self.contexts) == 2 and (vectors or self._sees_no_mask()):
-            raise UserError("guidance: it hides the given text behind masks, which this model's noise has none of")
+        if len(self.contexts) == 2 and (vectors or not self._tells_noise()):
+            raise UserError("guidance: it hides the given text behind noise, which this network cannot tell from text")
 
-    def _sees_no_mask(self) -> bool:
-        """Whether a mask would count as written."""
-        return bool(self.process.certain(torch.tensor(self.denoiser.mask_id, device=self.canvas.x.device)))
+    def _tells_noise(self) -> bool:
+        """Whether the network knows which positions are noise: by the mask there, or because it is told of each."""
+        if bool(self.process.certain(torch.tensor(self.denoiser.mask_id, device=self.canvas.x.device))):
+            level = self.denoiser.network.told(torch.ones(1, 2))
+            return level is not None and level.shape[1] == 2
+        return True
 
     def _views(self, canvas: Canvas) -> list[Canvas]:
         """How each context sees the rows."""
-        return [canvas] if len(self.contexts) == 1 else [canvas, blinded(canvas, self.denoiser.mask_id)]
+        return [canvas] if len(self.contexts) == 1 else [canvas, blinded(canvas, self._noise(canvas))]
 
     def _values(self, said: Sequence[Prediction]) -> Tensor:
-        """(N, V) at the positions heard of, -inf at tokens that may not be written there."""
-        values, *blind = (self.stepper.read(one) for one in said)
-        for unseeing in blind:
-            values = guided(values, unseeing, self.settings.guidance)
-        values = without(values, self.settings.ban)
-        return without_end(values, self.settings.eos_id, self._endless())
+        """(N, V), or (N, 2, V), at the positions heard of, -inf at tokens that may not be written there."""
+        how, endless = self.settings, self._endless()
+        views = [without_end(without(self.stepper.read(one), how.ban), how.eos_id, endless) for one in said]
+        return views[0] if len(views) == 1 else how.guiding.mixed(*views)
 
     def _endless(self) -> Tensor:
         """(N,) bool: the positions heard of that may not hold an end of text."""

@@ -31,16 +31,20 @@ def euler(noise: TokenNoise, score: Tensor, x: Tensor, t: Tensor, s: Tensor) -> 
     return leave.scatter(-1, x[:, None], 1 - leave.sum(-1, keepdim=True))
 
 
-def analytic(noise: TokenNoise, score: Tensor, x: Tensor, t: Tensor, s: Tensor | None) -> Tensor:
-    """Bayes' rule on the step from s to t (Tweedie): (N, V), not normalised; s None is the clean text.
+def before(noise: TokenNoise, score: Tensor, t: Tensor, s: Tensor | None) -> Tensor:
+    """p_s(y, rest) / p_t(x, rest), (N, V), for a score of time t; s None is the clean text.
 
-    With k the share of tokens that survives the step, p_t = k p_s + (1 - k) pi, which gives p_s, up to the factor
-    that score lacks; it is negative where the score is not one that noise can have.
+    With k the share of tokens that survives the step from s to t, p_t = k p_s + (1 - k) pi, which gives p_s; it is
+    negative where the score is not one that noise can have.
     """
     kept = noise.schedule.alpha(t.double())
     kept = (kept if s is None else kept / noise.schedule.alpha(s.double()))[:, None]
-    before = (score - ((1 - kept) * noise.pi.to(t.device)).to(score) * score.sum(-1, keepdim=True)) / kept.to(score)
-    return before * noise.arrival(x, t, s).to(score)
+    return (score - ((1 - kept) * noise.pi.to(t.device)).to(score) * score.sum(-1, keepdim=True)) / kept.to(score)
+
+
+def analytic(noise: TokenNoise, score: Tensor, x: Tensor, t: Tensor, s: Tensor | None) -> Tensor:
+    """Bayes' rule on the step from s to t (Tweedie): (N, V), not normalised; s None is the clean text."""
+    return before(noise, score, t, s) * noise.arrival(x, t, s).to(score)
 
 
 def clean(noise: TokenNoise, score: Tensor, x: Tensor, t: Tensor) -> Tensor:

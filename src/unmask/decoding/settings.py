@@ -29,7 +29,9 @@ from .constrain.tokens import Vocabulary
 from .context import CACHES, Policy
 from .gaussian import DDIM, Gaussian
 from .growth import GROWTHS, Growth, check_growth, check_model
+from .guidance import UNGUIDED, Guidance, Tokens
 from .guide import Guide
+from .posterior import GUIDANCES
 from .presets import PRESETS
 from .propose import Proposal
 from .quotas import QUOTAS, Quota
@@ -75,7 +77,8 @@ class Decoding:
 
     cache: what the network is not fed again, one of `context.CACHES`; default exact for a model that never looks ahead,
     none for others, where all but none are approximate. guidance: how much more than it does by itself the given text
-    counts (classifier-free; twice the work). guide: a classifier that pulls at the vectors of a continuous model.
+    counts (classifier-free; twice the work); a number, or one of `posterior.GUIDANCES` and its scale. guide: a
+    classifier that pulls at the vectors of a continuous model.
     """
 
     steps: int | None = None
@@ -95,7 +98,7 @@ class Decoding:
     suppress_eos: bool | None = None
     grow: str | Spec | None = None
     cache: str | Spec | None = None
-    guidance: float = 0.0
+    guidance: float | Spec = 0.0
     guide: Guide | None = None
     regex: str | None = None
     json_schema: str | Mapping[str, Any] | bool | None = None
@@ -115,9 +118,8 @@ class Decoding:
             raise UserError(f"steps={self.steps}, block_steps={self.block_steps}: of a row or of each block; drop one")
         if self.threshold is not None and self.factor is not None:
             raise UserError(f"threshold={self.threshold}, factor={self.factor}: two rules of how many; drop one")
-        if not (math.isfinite(self.guidance) and self.guidance >= 0):
-            raise UserError(f"guidance={self.guidance} is not a number from 0 up; 0 is none, 1.5 is usual")
         self._quota()
+        self._check_guidance(self.guiding)
         self._check_language(self._reviser())
         if self.rule is not None:
             self._check_rule()
@@ -156,7 +158,7 @@ class Decoding:
         """The settings as a stepper; `for_model` must have chosen the rule."""
         proposal, quota, reviser = Proposal(self.temperature, self.top_p, self.top_k), self._quota(), self._reviser()
         timeless = denoiser.network.time is None and denoiser.echo is None
-        found = self._rule(proposal=proposal, quota=quota, timeless=timeless, guide=self.guide)
+        found = self._rule(proposal=proposal, quota=quota, timeless=timeless, guide=self.guide, guidance=self.guiding)
         keeper = self._keeper(denoiser)
         if isinstance(found, Stepper):
             return kept(found, proposal, keeper)
@@ -165,6 +167,14 @@ class Decoding:
         if found in BLIND.values() and not (quota.looks or self.late):
             return kept(InOrder(found, quota, proposal), proposal, keeper)
         return kept(Commit(found, quota, proposal, tuple(self.late)), proposal, keeper)
+
+    @cached_property
+    def guiding(self) -> Guidance:
+        """How the given text counts for more; of scale 0 not at all."""
+        if not isinstance(self.guidance, Mapping):
+            return Tokens(self.guidance)
+        made: Guidance = build(GUIDANCES, self.guidance, "guidance")
+        return made if made.scale else UNGUIDED
 
     @cached_property
     def constraint(self) -> Constraint | None:
@@ -190,6 +200,11 @@ class Decoding:
         made: Rank | Stepper = build(RULES, _spec(self.rule), "rule", given=given)
         return made
 
+    @property
+    def _maker(self) -> Any:
+        """What the rule's name stands for."""
+        return maker_of(RULES, self.kind, "rule", imports=True, functions=True)
+
     def _quota(self) -> Quota:
         short = {"threshold": self.threshold, "factor": self.factor}
         said = {name: value for name, value in short.items() if value is not None}
@@ -200,6 +215,17 @@ class Decoding:
     def _reviser(self) -> Reviser | None:
         made: Reviser | None = build(REVISERS, _spec(self.revise), "revise") if self.revise is not None else None
         return made
+
+    def _check_guidance(self, guidance: Guidance) -> None:
+        if not guidance.in_steps:
+            return
+        for name in ("regex", "json_schema", "grow"):
+            if getattr(self, name) is not None:
+                raise UserError(f"guidance: of steps, it does not go with {name}; use a number, or kind=tokens")
+        if self.rule is not None and (self.kind == SPECULATING or not _declares(self._maker, "guidance")):
+            raise UserError(
+                f"guidance: the {self.kind} rule takes no steps that could be guided; use a number, or kind=tokens"
+            )
 
     def _check_language(self, reviser: Reviser | None) -> None:
         if self.constraint is None:
@@ -213,15 +239,17 @@ class Decoding:
         """Names and options now, not after the model is loaded."""
         if self.rule == SPECULATING:
             return
-        found = self._rule(proposal=Proposal(), quota=self._quota(), timeless=True, guide=self.guide)
+        found = self._rule(
+            proposal=Proposal(), quota=self._quota(), timeless=True, guide=self.guide, guidance=self.guiding
+        )
         if self.constraint is not None and isinstance(found, Stepper) and found.proposing(Proposal()) is None:
             raise self.constraint.refusal(f"the {self.kind} rule moves without proposed tokens; use confidence")
-        maker = maker_of(RULES, self.kind, "rule", imports=True, functions=True)
-        if self.guide is not None and not (is_dataclass(maker) and any(f.name == "guide" for f in fields(maker))):
+        maker = self._maker
+        if self.guide is not None and not _declares(maker, "guide"):
             raise UserError(f"guide: it pulls at vectors, which the {self.kind} rule has none of; use ddpm or ddim")
         if not (isinstance(maker, type) and issubclass(maker, Stepper)):
             return
-        counts = is_dataclass(maker) and any(f.name == "quota" for f in fields(maker))
+        counts = _declares(maker, "quota")
         for name in ("threshold", "factor", "quota"):
             if getattr(self, name) is not None and not counts:
                 raise UserError(f"{name}: the {self.kind} rule says itself how many to write; drop one of the two")
@@ -241,6 +269,7 @@ class Decoding:
             cache=self.cache or ("none" if block_size(denoiser.rule) is None else "exact"),
         )
         chosen.policy(denoiser)
+        chosen._check_guidance(chosen.guiding)
         if chosen.growth is not None:
             check_model(chosen.growth, chosen, denoiser)
         if one_sided(denoiser):
@@ -287,6 +316,11 @@ class Decoding:
             raise UserError(
                 f"steps={self.steps}: an autoregressive model needs a step a token, {most_open} here; leave steps out"
             )
+
+
+def _declares(maker: Any, name: str) -> bool:
+    """Whether a rule has a field that is filled in from the settings."""
+    return is_dataclass(maker) and any(f.name == name for f in fields(maker))
 
 
 def _spec(named: str | Spec) -> dict[str, Any]:

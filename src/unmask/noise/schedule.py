@@ -178,9 +178,9 @@ class Logarithmic:
 
 @dataclass(frozen=True)
 class LogUniform:
-    """1 - alpha = least ** (1 - t) most ** t: mask rates spread evenly in their logarithm, so that a masked token weighs
-    the same at all times. It is what MDLM's change of variables and its importance sampling draw (arXiv 2406.07524,
-    section 3.5.1). Most texts are then hardly masked; even alpha(0) is a little below one."""
+    """1 - alpha = least ** (1 - t) most ** t: mask rates even in their logarithm, so that a masked token weighs alike
+    at all times. It is what MDLM's change of variables and its importance sampling draw (arXiv 2406.07524, section
+    3.5.1). Most texts are then hardly masked; even alpha(0) is a little below one."""
 
     least: float = 1e-3
     most: float = 1.0
