@@ -215,6 +215,7 @@ def test_there_is_a_list_of_everything(server):
         ("completions", {"prompt": "a", "steps": 10**9}, "too many"),
         ("completions", {"prompt": "a", "rule": "os:system"}, "names code"),
         ("completions", {"prompt": "a", "rule": {"kind": "os:system"}}, "names code"),
+        ("completions", {"prompt": "a", "guidance": {"kind": "os:system"}}, "names code"),
         ("completions", {"prompt": "a", "rule": "nosuch"}, "nosuch"),
         ("completions", {"prompt": "a", "preset": "nosuch"}, "nosuch"),
         ("completions", {"prompt": "a" * 99}, "context of 96"),

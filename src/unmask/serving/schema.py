@@ -102,7 +102,7 @@ class Request(Body):
         for name in ("steps", "block_steps"):
             if (getattr(self, name) or 0) > MOST_STEPS:
                 raise ValueError(f"{name}={str(getattr(self, name))[:20]} is too many; use {MOST_STEPS} or fewer")
-        for name in ("rule", "quota", "revise", "grow", "cache"):
+        for name in ("rule", "quota", "revise", "grow", "cache", "guidance"):
             kind = getattr(self, name)
             kind = kind.get("kind") if isinstance(kind, Mapping) else kind
             if isinstance(kind, str) and ":" in kind:  # package.module:Class would run whatever it names
