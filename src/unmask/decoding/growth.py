@@ -154,6 +154,7 @@ class Daedal(Growth):
     def _end(self, heard: Heard) -> Tensor:
         """(B,): how sure the model is that the text ends within its canvas."""
         tail, ended = self._tail(heard.canvas), ends(heard.canvas, heard.text, heard.eos_id).cumsum(1) > 0
+        assert heard.eos_id is not None, "it listens for the end of text"
         best, token = heard.best
         end = heard.spread(best.masked_fill(token != heard.eos_id, 0.0)).masked_fill(ended, 1.0)
         return (end * tail).sum(1) / tail.sum(1).clamp(min=1)

@@ -80,7 +80,8 @@ def frames(canvas: Canvas, text: Tensor) -> tuple[Frame, ...]:
     settled = canvas.settled_at == (canvas.passes - 1)[:, None]
     shown = (text, canvas.pending, settled, canvas.sure)
     each = zip(*map(Tensor.tolist, (canvas.row, canvas.passes, canvas.length, canvas.inserted)))
-    return tuple(
-        Frame(row, passes - 1, *(part[i, :length].tolist() for part in shown), inserted=(at, count))
-        for i, (row, passes, length, (at, count)) in enumerate(each)
-    )
+    found = []
+    for i, (row, passes, length, (at, count)) in enumerate(each):
+        tokens, open, fresh, sure = (part[i, :length].tolist() for part in shown)
+        found.append(Frame(row, passes - 1, tokens, open, fresh, sure, inserted=(at, count)))
+    return tuple(found)

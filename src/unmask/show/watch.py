@@ -37,7 +37,7 @@ class Written:
 
     def then(self, frame: Frame) -> Written:
         (at, count), step = frame.inserted, frame.step
-        old, given, since = (list(part) for part in (self.frame.tokens, self.given, self.since))
+        old, given, since = list(self.frame.tokens), list(self.given), list(self.since)
         old[at:at], given[at:at], since[at:at] = frame.tokens[at : at + count], [False] * count, [step] * count
         new = zip(since, old, frame.tokens, frame.settled)
         return Written(frame, given, [step if settled or was != token else at for at, was, token, settled in new])
