@@ -24,7 +24,7 @@ def by_hand(x: Tensor) -> bool:
 
 def wide(dtype: torch.dtype) -> torch.dtype:
     """What arithmetic is done in: at least float32."""
-    return torch.promote_types(dtype, torch.float32)
+    return dtype if dtype in (torch.float32, torch.float64) else torch.promote_types(dtype, torch.float32)
 
 
 def result_dtype(x: Tensor) -> torch.dtype:
@@ -50,8 +50,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def _normed(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-    exact = x.to(wide(x.dtype))
-    return (exact * _inverse_size(exact, eps)).mul_(weight).to(dtype)
+    exact = _as(x, wide(x.dtype))
+    return _as((exact * _inverse_size(exact, eps)).mul_(weight), dtype)
+
+
+def _as(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x.to(dtype)`, which takes as long as an addition of a few numbers even where it does nothing."""
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def _inverse_size(x: Tensor, eps: float) -> Tensor:
@@ -102,8 +107,8 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor | None, eps: float)
 
 
 def _normed_and_turned(x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    exact = x.to(wide(x.dtype)) if weight is None else _normed(x, weight, eps, wide(x.dtype))
-    return _turned(exact, cos, sin, 1).to(x.dtype)
+    exact = _as(x, wide(x.dtype)) if weight is None else _normed(x, weight, eps, wide(x.dtype))
+    return _as(_turned(exact, cos, sin, 1), x.dtype)
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:

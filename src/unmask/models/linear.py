@@ -14,7 +14,6 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 Product = Callable[[Tensor, Tensor | None], Tensor]  # x (..., D), bias (V,) or None -> (..., V)
 Packer = Callable[[Tensor], Product]  # weight (V, D) -> the product with its packed copy
@@ -24,9 +23,29 @@ _allowed = [torch.backends.mkldnn.is_available() and hasattr(_OPS, "_reorder_lin
 _DTYPES = {torch.float32}  # what a processor multiplies without emulating it
 if _allowed[0] and _OPS._is_mkldnn_bf16_supported():
     _DTYPES.add(torch.bfloat16)
-_at_rest = WeakTensorKeyDictionary()  # weights that nobody changes now
-_packers = WeakTensorKeyDictionary()  # weight -> how it is packed, if in another way than usual
-_packed = WeakTensorKeyDictionary()  # weight -> (which version of it where, the product)
+_PACKING = "_unmask_packing"  # of a weight: its Packing
+
+
+class Packing:
+    """What is known of a weight beside its numbers. rests: nobody changes it now; packer: how it is packed; made: the
+    product, and of which version of the weight where."""
+
+    __slots__ = ("made", "packer", "rests", "state")
+
+    def __init__(self) -> None:
+        self.rests, self.state = False, (0, 0)
+        self.packer: Packer = _reordered
+        self.made: Product | None = None
+
+    def __reduce__(self) -> tuple[type[Packing], tuple[()]]:
+        return Packing, ()  # whoever gets the weight packs it anew
+
+    def product(self, weight: Tensor) -> Product:
+        """Packed when first asked for, and anew once the weights have changed."""
+        state = weight.data_ptr(), weight._version
+        if self.made is None or self.state != state:
+            self.state, self.made = state, self.packer(weight.detach())
+        return self.made
 
 
 class Linear(nn.Linear):
@@ -38,23 +57,23 @@ class Linear(nn.Linear):
 
     def train(self, mode: bool = True) -> Linear:
         super().train(mode)
-        if mode:
-            _at_rest.pop(self.weight, None)
-            _packed.pop(self.weight, None)
-        else:
-            _at_rest[self.weight] = True
+        packing = _packing(self.weight)
+        packing.rests = not mode
+        packing.made = None if mode else packing.made
         return self
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (..., D) times weight (V, D) transposed, plus bias (V,) -> (..., V)."""
-    return _product_with(weight)(x, bias) if _packs(x, weight) else F.linear(x, weight, bias)
+    if not _packs(x, weight):
+        return F.linear(x, weight, bias)
+    return _packing(weight).product(weight)(x, bias)
 
 
 def pack_as(weight: Tensor, packer: Packer) -> None:
     """From now on, products with this weight that are packed at all are packed so."""
-    _packers[weight] = packer
-    _packed.pop(weight, None)
+    packing = _packing(weight)
+    packing.packer, packing.made = packer, None
 
 
 @contextmanager
@@ -69,22 +88,19 @@ def unpacked() -> Iterator[None]:
 
 def _packs(x: Tensor, weight: Tensor) -> bool:
     """Only on a processor and in what it has hardware for, and only weights at rest, where no gradient is kept."""
-    if torch.is_grad_enabled() or not _allowed[0] or torch.compiler.is_compiling() or weight not in _at_rest:
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or not (_allowed[0] and _packing(weight).rests):
         return False
-    usual = x.dtype == weight.dtype and x.dtype in _DTYPES and weight.device.type == "cpu"
+    usual = x.dtype == weight.dtype and x.dtype in _DTYPES and weight.is_cpu
     return usual and not torch.is_autocast_enabled("cpu")
 
 
-def _product_with(weight: Tensor) -> Product:
-    """Packed when first asked for, and anew once the weights have changed."""
-    state = weight.data_ptr(), weight._version
-    known = _packed.get(weight)
-    if known is None or known[0] != state:
-        packer: Packer = _packers.get(weight, _reordered)
-        known = state, packer(weight.detach())
-        _packed[weight] = known
-    made: Product = known[1]
-    return made
+def _packing(weight: Tensor) -> Packing:
+    """It goes with the weight; looking for it elsewhere would take as long as a small product."""
+    known: Packing | None = getattr(weight, _PACKING, None)
+    if known is None:
+        known = Packing()
+        setattr(weight, _PACKING, known)
+    return known
 
 
 def _reordered(weight: Tensor) -> Product:
