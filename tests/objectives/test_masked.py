@@ -15,7 +15,7 @@ from torch import nn
 from unmask.data.packing import Batch
 from unmask.layout import Whole
 from unmask.noise.draws import seeded
-from unmask.noise.schedule import Cosine, Geometric, Linear, LogLinear, Polynomial
+from unmask.noise.schedule import Linear, LogLinear
 from unmask.noise.tokens import Masking
 from unmask.objectives.masked import MaskedBound
 from unmask.objectives.next_token import NextToken
@@ -108,38 +108,6 @@ def test_mdlms_loss():
     case = published("mdlm")
     loss = replay(case, LogLinear(1e-3), case["t"][:, None].expand(3, 32), case["scored"])
     torch.testing.assert_close(loss.total / loss.count, case["loss"])
-
-
-SCHEDULES = {  # published name -> our schedule, and what their epsilon does to alpha: theirs = eps + (1 - eps) * ours
-    "mdlm.loglinear": (LogLinear(1e-3), 0),
-    "mdlm.cosine": (Cosine(), 1e-3),
-    "mdlm.cosinesqr": (Cosine(2.0), 1e-3),
-    "mdlm.geometric": (Geometric(1e-3, 1.0), 0),
-    "sedd.loglinear": (LogLinear(1e-3), 0),
-    "sedd.geometric": (Geometric(1e-4, 20.0), 0),
-}
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_published_schedules(name):
-    """sigma = -log alpha and its derivative, -alpha' / alpha, on a grid of times."""
-    (schedule, eps), case = SCHEDULES[name], published(name)
-    t = PUBLISHED["grid"].double()
-    alpha, slope = eps + (1 - eps) * schedule.alpha(t), (1 - eps) * schedule.slope(t)
-    torch.testing.assert_close(-alpha.log(), case["sigma"].double(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(-slope / alpha, case["dsigma"].double(), rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("name", "schedule"), [("loglinear", Linear()), ("square", Polynomial(2.0)), ("square_root", Polynomial(0.5))]
-)
-def test_bd3lms_schedules(name, schedule):
-    """Its move chance is 1 - alpha and its loss scaling our weight, with the sign turned; its ends are clipped."""
-    case, t = published(f"bd3lm.{name}"), PUBLISHED["bd3lm.t"]
-    weight = Masking.over(4, 3, schedule).weight(t)
-    inside = (case["move_chance"] > 2e-3) & (case["move_chance"] < 1)
-    torch.testing.assert_close(1 - schedule.alpha(t)[inside], case["move_chance"][inside], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(-weight[inside], case["loss_scaling"][inside], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("masks", ["independent", "counted"])

@@ -1,4 +1,4 @@
-"""The numbers of SEDD's, MDLM's and Duo's own code on small random networks: losses, sampler steps, schedules.
+"""The numbers of SEDD's, MDLM's and Duo's own code on small random networks: losses and sampler steps.
 
 `tests/data_files/objective/token_noise.safetensors` holds a few positions of each.
 """
@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from unmask.decoding.scores import analytic, clean, euler
-from unmask.noise.schedule import Cosine, Geometric, LogLinear, Sine
+from unmask.noise.schedule import Geometric, LogLinear
 from unmask.noise.tokens import Masking, TokenNoise, resting
 
 ALL = load_file(Path(__file__).parents[1] / "data_files" / "objective" / "token_noise.safetensors")
@@ -114,32 +114,3 @@ def test_duos_masked_loss_and_posterior():
     torch.testing.assert_close(posterior[:, 256], stays[masked], rtol=1e-4, atol=0)
     found = noise.nelbo(mu, x0[masked], x[masked], t[masked].double())
     torch.testing.assert_close(found, case["nll_per_token"].flatten()[masked].double(), rtol=1e-4, atol=0)
-
-
-SCHEDULES = {  # published name -> our schedule, and what their epsilon does to alpha: theirs = eps + (1 - eps) * ours
-    "sedd_schedules.loglinear": (LogLinear(1e-3), 0),
-    "sedd_schedules.geometric": (Geometric(1e-4, 20.0), 0),
-    "mdlm_schedules.loglinear": (LogLinear(1e-3), 0),
-    "mdlm_schedules.geometric": (Geometric(1e-3, 1.0), 0),
-    "mdlm_schedules.cosine": (Cosine(), 1e-3),
-    "mdlm_schedules.cosinesqr": (Cosine(2.0), 1e-3),
-}
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_published_sigmas(name):
-    (schedule, eps), t = SCHEDULES[name], ALL[name.split(".")[0] + ".t"].double()
-    alpha, slope = eps + (1 - eps) * schedule.alpha(t), (1 - eps) * schedule.slope(t)
-    late = -alpha.log()
-    torch.testing.assert_close(late, ALL[name + "_sigma"].double(), rtol=1e-5 if eps == 0 else 1e-4, atol=1e-6)
-    torch.testing.assert_close(
-        -slope / alpha, ALL[name + "_dsigma"].double(), rtol=1e-4 if eps == 0 else 1e-3, atol=1e-3
-    )
-
-
-@pytest.mark.parametrize(("name", "schedule", "eps"), [("loglinear", LogLinear(1e-3), 0), ("cosine", Sine(), 1e-3)])
-def test_duos_alphas(name, schedule, eps):
-    t = ALL["duo_schedules.t"].double() * (1 - eps)  # theirs stops short of the end
-    alpha, slope = schedule.alpha(t), schedule.slope(t)
-    torch.testing.assert_close(alpha, ALL[f"duo_schedules.{name}_alpha"].double(), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(slope, ALL[f"duo_schedules.{name}_dalpha"].double(), rtol=1e-4, atol=1e-6)

@@ -91,13 +91,6 @@ def test_dllms_losses(case, weighting):
     torch.testing.assert_close(total, data["loss_" + weighting], rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("p", [0.1, 0.3, 0.7])
-def test_dreams_weights(p):
-    masked = PUBLISHED["cart.masked_mask"]
-    weights = context_weights(masked, torch.zeros_like(masked, dtype=torch.int64), p)
-    torch.testing.assert_close(weights[masked], PUBLISHED[f"cart.weights_p{p}"][masked], rtol=1e-5, atol=1e-7)
-
-
 def test_another_documents_tokens_are_no_context():
     masked = torch.rand(2, 12, generator=torch.Generator().manual_seed(0)) < 0.5
     documents = torch.tensor([[0] * 5 + [1] * 7, [0] * 8 + [-1] * 4])

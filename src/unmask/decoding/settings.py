@@ -224,7 +224,7 @@ class Decoding:
                 raise UserError(f"guidance: of steps, it does not go with {name}; use a number, or kind=tokens")
         if self.rule is not None and (self.kind == SPECULATING or not _declares(self._maker, "guidance")):
             raise UserError(
-                f"guidance: the {self.kind} rule takes no steps that could be guided; use a number, or kind=tokens"
+                f"guidance: the {self.kind} rule takes no steps that could be guided; use rule=ancestral, or a number"
             )
 
     def _check_language(self, reviser: Reviser | None) -> None:
