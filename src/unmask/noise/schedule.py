@@ -7,7 +7,7 @@ choice, its variance does (MDLM, arXiv 2406.07524, section 3.5.1). All methods a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -203,7 +203,7 @@ class Within:
     """Another schedule, drawn together so that alpha falls from `first` to `last` rather than from one to zero: the
     published schedules that keep an epsilon away from their ends. Of `Linear` it makes `LogLinear`."""
 
-    schedule: Schedule
+    schedule: Schedule = field(default_factory=Cosine)
     first: float = 1.0
     last: float = 1e-3
 
