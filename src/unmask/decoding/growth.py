@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -18,13 +18,10 @@ from ..denoiser import Denoiser
 from ..errors import UserError
 from ..models.attention import block_size
 from .canvas import Canvas, Row
+from .constrain.constraint import Constraint
 from .insertion import Insertion
 from .length import ends
-from .steppers import Commit, InOrder
-
-if TYPE_CHECKING:
-    from .settings import Decoding
-
+from .steppers import Commit, InOrder, Stepper
 
 MOST = 1 << 20  # positions that come at a time
 
@@ -180,7 +177,27 @@ def boundless(denoiser: Denoiser) -> bool:
     return block_size(denoiser.rule) is not None and denoiser.network.config.positions == "rope"
 
 
-def check_growth(growth: Growth, how: Decoding) -> None:
+class How(Protocol):
+    """What matters here of `Decoding`."""
+
+    @property
+    def steps(self) -> int | None: ...
+    @property
+    def revise(self) -> Any: ...
+    @property
+    def suppress_eos(self) -> bool | None: ...
+    @property
+    def cache(self) -> Any: ...
+    @property
+    def constraint(self) -> Constraint | None: ...
+    @property
+    def eos_id(self) -> int | None: ...
+    @property
+    def kind(self) -> str | None: ...
+    def stepper(self, denoiser: Denoiser) -> Stepper: ...
+
+
+def check_growth(growth: Growth, how: How) -> None:
     """UserError where a text cannot grow and be written as the settings say."""
     if how.steps is not None:
         raise UserError(f"steps={how.steps}: nobody knows how many tokens a text that grows has; use block_steps")
@@ -194,7 +211,7 @@ def check_growth(growth: Growth, how: Decoding) -> None:
             raise UserError("cache: what stands behind new positions moves, so nothing of it can be kept; leave it out")
 
 
-def check_model(growth: Growth, how: Decoding, denoiser: Denoiser) -> None:
+def check_model(growth: Growth, how: How, denoiser: Denoiser) -> None:
     """UserError where the model's texts cannot grow so; `for_model` must have chosen the rule."""
     ahead = block_size(denoiser.rule) is None
     if ahead != growth.inside:
