@@ -3,7 +3,7 @@
     unmask train joint --out runs/joint
     python benchmarks/self_speculation.py runs/joint
 
-Texts of 256 tokens after 50 beginnings of held-out documents, one at a time, all sides in turns, medians. The model's
+Texts of 256 tokens after 50 pieces of held-out documents, one at a time, all sides in turns, medians. The model's
 autoregressive weights are exported under Qwen 3's names, so `transformers` runs them as any other model. At temperature
 0 every side must write the same tokens; the number of those that differ is printed. At temperature 1 ours must write
 the same text with speculation as without. Where the text came from: `--text`, by default the held-out part of the
@@ -95,9 +95,10 @@ def peer(lm: LanguageModel, folder: Path, length: int) -> Side:
 def prompts_of(lm: LanguageModel, a: argparse.Namespace) -> list[list[int]]:
     texts = list(read(a.text)) if a.text else split_documents(list(read("stdlib")), "valid", a.valid_fraction)
     encoded = (lm.tokenizer.encode_plain(text) for text in texts)
-    found = [ids[: a.prompt] for ids in encoded if len(ids) >= a.prompt + a.tokens][: a.prompts]
+    each = a.prompt + a.tokens
+    found = [ids[i : i + a.prompt] for ids in encoded for i in range(0, len(ids) - each + 1, each)][: a.prompts]
     if len(found) < a.prompts:
-        raise SystemExit(f"only {len(found)} texts have {a.prompt + a.tokens} tokens; lower --prompts or --prompt")
+        raise SystemExit(f"there are only {len(found)} pieces of {each} tokens; lower --prompts or --prompt")
     return found
 
 
