@@ -116,7 +116,7 @@ def test_what_is_written_is_drawn_from_the_chain(name: str) -> None:
     oracle = Oracle(found.process, TOKENS, LENGTH)
     oracle.network.time = None if found.process is not UNIFORM else oracle.network.time
     law = chains.law(oracle, found.times(steps), found.kernel)
-    drawn = texts(oracle, found.process, Decoding(rule=found.rule, temperature=1.0, steps=steps), [None] * LENGTH, 5000)
+    drawn = texts(oracle, found.process, Decoding(rule=found.rule, temperature=1.0, steps=steps), [None] * LENGTH, 2500)
     assert p_value(drawn, oracle, law) > 1e-3
 
 
