@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from unmask import cli, folder
+from unmask.cli.words import text_and_overrides
 
 SMALL = ["tokenizer.kind=bytes", "model.width=32", "model.layers=2", "model.heads=2", "model.context=48"]
 SHORT = ["train.steps=8", "train.batch=4", "train.eval_draws=2"]
@@ -411,3 +412,10 @@ def test_a_chat_without_answers_is_refused(unmask, models, tmp_path):
     chats = tmp_path / "chats.jsonl"
     chats.write_text('{"messages": [{"role": "user", "content": "hi"}]}\n', encoding="utf-8")
     refused(unmask("tune", f"base={models['masked']}", f"data.source={chats}", "--out", tmp_path / "r"), "assistant")
+
+
+def test_a_part_of_an_option_is_said_like_the_option():
+    known = ["grow", "rule", "top_p"]
+    words = ["a model", "a text", "grow.initial=8", "rule.kind=psi"]
+    assert text_and_overrides(words, "PROMPT", known) == ("a model", "a text", words[2:])
+    assert text_and_overrides(["x.y=1"], "PROMPT", known) == (None, "x.y=1", [])

@@ -36,9 +36,11 @@ def text_and_overrides(
 
 
 def _is_override(word: str, known: Iterable[str]) -> bool:
-    """key=value whose key is an option, or nearly one (then it is a typo to be named); `x=1` is text."""
+    """key=value whose key is an option, or nearly one (then it is a typo to be named), or a part of one, as in
+    rule.kind=value; `x=1` is text."""
     key, equals, _ = word.partition("=")
-    return bool(equals) and bool(difflib.get_close_matches(key, list(known), cutoff=0.6))
+    near = (difflib.get_close_matches(name, list(known), cutoff=0.6) for name in (key, key.partition(".")[0]))
+    return bool(equals) and any(near)
 
 
 def text_of(named: str | None) -> str | None:
