@@ -248,7 +248,8 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
         if part is not None:
             found |= keys_of(part, f"{prefix}{name}.")
         else:
-            found[prefix + name] = f"{field.default}{f'; {field.description}' if field.description else ''}"
+            usual = "needed" if field.is_required() else str(field.default)
+            found[prefix + name] = usual + (f"; {field.description}" if field.description else "")
     return found
 
 
