@@ -6,7 +6,7 @@ const MEANS = {
   given: { given: true, open: false, empty: false, sure: 1 },
   open: { open: true, empty: true, text: "", sure: null },
   draft: { open: true, empty: false },
-  settled: { open: false, empty: false, settled: true },
+  settled: { open: false, empty: false, settled: true, revised: false }, // the server says which are
   revised: { open: false, empty: false, settled: true, revised: true },
 };
 const MOST_EXPECTED = 256;
