@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask import cli
+from unmask.cli.words import text_and_overrides
 from unmask.recipe import load_recipe, read_tree
 from unmask.request import Fill, Generate
 from unmask.writing import Place, ScoreOptions
@@ -44,7 +44,7 @@ def test_training_commands_are_valid_recipes(words):
 def test_writing_commands_are_valid(words):
     options = {"score": ScoreOptions, "fill": Fill, "generate": Generate}[words[1]]
     positional = [w for w in words[2:] if not w.startswith("-") and not w.endswith(".html")]
-    _, _, overrides = cli._sort(positional, "TEXT", [*Place.model_fields, *options.model_fields])
+    _, _, overrides = text_and_overrides(positional, "TEXT", [*Place.model_fields, *options.model_fields])
     options.of(read_tree(None, overrides))
 
 

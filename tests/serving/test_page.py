@@ -265,7 +265,7 @@ def test_it_can_be_stopped(visit):
     page.fill("[name=tokens]", "240")
     page.fill("[name=steps]", "240")
     page.locator("#go").click()
-    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=PATIENCE)
     page.keyboard.press("Escape")
     finish(page)
     expect(page.get_by_role("button", name="Write again")).to_be_enabled()
