@@ -13,15 +13,18 @@ from playwright.sync_api import Page, expect, sync_playwright
 HERE = Path(__file__).parent
 PATIENCE = 120_000  # milliseconds
 WRITTEN = 'def area(width, height):\n    """The area of a rectangle."""\n    '
-FILLED = """class Point:
-    def __init__(self, x, y):
-        self.x = <gap:1>
-        self.y = <gap:1>
+FILLED = """import os
 
-    def move(<gap:3>, dx, dy):
-        self.x += <gap:1>
-        self.y <gap:2>
-        return <gap:1>
+def read(path):
+    try:
+        with open(<gap:1>) as file:
+            <gap:1> file.read()
+    except <gap:3>
+        return None
+
+class Reader:
+    def __init__(<gap:2> stream):
+        self.<gap:2> stream
 """
 
 
