@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from playwright.sync_api import expect, sync_playwright
 
 import unmask
 from unmask.decoding.sampler import Counts, Decoded, Frame
+from unmask.serving.engine import Engine
 from unmask.serving.page import HEADERS, assets
 from unmask.show.replay import Page, write_replay
 
@@ -260,7 +262,9 @@ def test_what_the_server_refuses_is_said(visit):
     ask(page)
 
 
-def test_it_can_be_stopped(visit):
+def test_it_can_be_stopped(visit, monkeypatch):
+    step = Engine._step
+    monkeypatch.setattr(Engine, "_step", lambda engine: (time.sleep(0.1), step(engine)))  # slower than any browser
     page = visit()
     page.fill("[name=tokens]", "240")
     page.fill("[name=steps]", "240")
