@@ -21,6 +21,7 @@ from .canvas import Canvas, Row
 from .constrain.constraint import Constraint
 from .insertion import Insertion
 from .length import ends
+from .select import spread
 from .steppers import Commit, InOrder, Stepper
 
 MOST = 1 << 20  # positions that come at a time
@@ -42,10 +43,6 @@ class Heard:
         """The best token's probability and id, (N,) each."""
         logp, token = self.values.log_softmax(-1).max(-1)
         return logp.exp(), token
-
-    def spread(self, values: Tensor) -> Tensor:
-        """Flat values (N,) -> (B, W), zero where nothing was heard."""
-        return values.new_zeros(self.where.shape).masked_scatter(self.where, values)
 
 
 class Growth(Protocol):
@@ -136,24 +133,27 @@ class Daedal(Growth):
         return canvas.pending & (canvas.active | self._tail(canvas))
 
     def waits(self, heard: Heard) -> Tensor:
-        canvas = heard.canvas
-        return (canvas.taken == 0) & (canvas.room > 0) & (self._end(heard) < self.begins)
+        return self._too_short(heard.canvas, self._end(heard))
 
     def __call__(self, heard: Heard, moved: Canvas, text: Tensor) -> Insertion:
-        waits = self.waits(heard)
-        sure = heard.spread(heard.best[0])
+        end = self._end(heard)
+        waits = self._too_short(heard.canvas, end)
+        sure = spread(heard.best[0], heard.where)
         open = heard.where & heard.canvas.active & moved.pending
         least, where = sure.masked_fill(~open, torch.inf).min(1)
-        unsure = ~waits & (least < self.unsure) & (self._end(heard) < self.ends)
+        unsure = ~waits & (least < self.unsure) & (end < self.ends)
         wanted = waits * self.expand + unsure * (self.expand - 1)
         return Insertion(torch.where(waits, moved.length, where + 1), wanted.minimum(moved.room))
+
+    def _too_short(self, canvas: Canvas, end: Tensor) -> Tensor:
+        return (canvas.taken == 0) & (canvas.room > 0) & (end < self.begins)
 
     def _end(self, heard: Heard) -> Tensor:
         """(B,): how sure the model is that the text ends within its canvas."""
         tail, ended = self._tail(heard.canvas), ends(heard.canvas, heard.text, heard.eos_id).cumsum(1) > 0
         assert heard.eos_id is not None, "it listens for the end of text"
         best, token = heard.best
-        end = heard.spread(best.masked_fill(token != heard.eos_id, 0.0)).masked_fill(ended, 1.0)
+        end = spread(best.masked_fill(token != heard.eos_id, 0.0), heard.where).masked_fill(ended, 1.0)
         return (end * tail).sum(1) / tail.sum(1).clamp(min=1)
 
     def _tail(self, canvas: Canvas) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .select import Asked, steady, uncertainty
+from .select import Asked, spread, steady, uncertainty
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ class Offer:
 
     def spread(self, values: Tensor) -> Tensor:
         """(N, ...) at the open positions -> (B, W, ...), zero elsewhere."""
-        out = values.new_zeros(*self.open.shape, *values.shape[1:])
-        out[self.open] = values
-        return out
+        return spread(values, self.open)
 
     def first(self, share: Tensor) -> Tensor:
         """The share (B,) positions that rank highest; equal scores from left to right."""

@@ -31,6 +31,13 @@ Rank = Callable[[Asked], Tensor]  # -> (N,) scores, the highest is settled first
 GRAIN = 5  # decimals of a score that count
 
 
+def spread(values: Tensor, where: Tensor) -> Tensor:
+    """values (N, ...) at where (B, W) bool, in row order -> (B, W, ...), zero elsewhere."""
+    out = values.new_zeros(*where.shape, *values.shape[1:])
+    out[where] = values
+    return out
+
+
 def steady(score: Tensor) -> Tensor:
     """Scores that differ by less than float32 can tell are equal, and go from left to right. On a canvas without a
     prompt all masks look the same to the network: the noise of its sums would choose, and change with the batch."""

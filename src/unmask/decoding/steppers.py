@@ -18,7 +18,7 @@ from ..noise.draws import FromCounters
 from ..noise.process import Process
 from .propose import Proposal
 from .quotas import Offer, Quota
-from .select import Asked, Rank
+from .select import Asked, Rank, spread
 
 Memory = Mapping[str, Tensor]
 
@@ -54,7 +54,7 @@ class Tick:
 
     def spread(self, values: Tensor, where: Tensor) -> Tensor:
         """Flat values (N,) at where -> (B, W), zero elsewhere."""
-        return values.new_zeros(where.shape).masked_scatter(where, values)
+        return spread(values, where)
 
     @property
     def next(self) -> Tensor:
