@@ -38,12 +38,13 @@ PEER, PLAIN, QUICK = "transformers", "left to right", "self-speculation"
 
 @dataclass
 class Side:
-    """write: a prompt and a seed to new tokens and, where it speculates, (drafted, accepted) of each pass."""
+    """write: a prompt and a seed to new tokens and, where it speculates, (guesses checked, those that stayed, those of
+    them that were looked up in the text) of each pass."""
 
-    write: Callable[[list[int], int], tuple[list[int], list[tuple[int, int]]]]
+    write: Callable[[list[int], int], tuple[list[int], list[tuple[int, int, int]]]]
     seconds: list[float] = field(default_factory=list)
     texts: list[list[int]] = field(default_factory=list)
-    passes: list[tuple[int, int]] = field(default_factory=list)
+    passes: list[tuple[int, int, int]] = field(default_factory=list)
 
     def turn(self, prompt: list[int], seed: int) -> None:
         began = time.perf_counter()
@@ -59,7 +60,7 @@ class Side:
 def ours(lm: LanguageModel, length: int, **said: Any) -> Side:
     settings, process = Decoding(**said), lm.method.process(lm.symbols, lm.denoiser.network)
 
-    def write(prompt: list[int], seed: int) -> tuple[list[int], list[tuple[int, int]]]:
+    def write(prompt: list[int], seed: int) -> tuple[list[int], list[tuple[int, int, int]]]:
         [done] = decode(lm.denoiser, process, [Row.after(prompt, length, seed)], settings)
         return done.tokens, list(done.drafts)
 
@@ -77,7 +78,7 @@ def peer(lm: LanguageModel, folder: Path, length: int) -> Side:
     start, banned = lm.symbols.start_id, lm.denoiser.banned.tolist()
 
     @torch.inference_mode()
-    def write(prompt: list[int], seed: int) -> tuple[list[int], list[tuple[int, int]]]:
+    def write(prompt: list[int], seed: int) -> tuple[list[int], list[tuple[int, int, int]]]:
         ids = torch.tensor([[start, *prompt]])
         out = model.generate(
             ids,
@@ -116,7 +117,7 @@ def race(sides: dict[str, Side], prompts: list[list[int]], length: int) -> None:
 
 def told(sides: dict[str, Side], length: int) -> dict[str, Any]:
     quick = sides[QUICK]
-    drafted, accepted = ([pair[i] for pair in quick.passes] for i in (0, 1))
+    drafted, accepted, looked_up = ([each[i] for each in quick.passes] for i in range(3))
     return {
         "tokens_per_second": {name: round(length / median(side.seconds), 2) for name, side in sides.items()},
         "speedup": {
@@ -126,6 +127,7 @@ def told(sides: dict[str, Side], length: int) -> dict[str, Any]:
         "tokens_compared": sum(map(len, quick.texts)),
         "drafted_per_pass": round(mean(drafted), 3),
         "accepted_per_pass": round(mean(accepted), 3),
+        "looked_up_of_accepted": round(sum(looked_up) / max(sum(accepted), 1), 3),
         "tokens_per_pass": round(mean(accepted) + 1, 3),
     }
 

@@ -89,7 +89,7 @@ class DraftedModel:
             confidence=[*[1.0] * len(prompt), *said.sure],
             finish_reason="stop" if stopped else "length",
             counts=counts,
-            drafts=list(zip(said.drafted, said.accepted)),
+            drafts=said.checks,
         )
         text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
         return Text(text, tokens, done.finish_reason, counts, done)
@@ -125,7 +125,7 @@ def _loaded(kind: str, name: str | Path, **options: Any) -> Any:
 
 def _check_tokenizers(theirs: Any, drafter: LanguageModel) -> None:
     """Every token of theirs is the same token of the drafter's, which may have more, a mask for one."""
-    known = drafter.tokenizer.backend.get_vocab()
+    known = drafter.tokenizer.vocabulary()
     for token, number in sorted(theirs.get_vocab().items(), key=lambda pair: pair[1]):
         if known.get(token) != number:
             raise UserError(

@@ -7,7 +7,7 @@ import torch
 from stand_ins import MASK, VOCAB, network
 
 from unmask.decoding.branches import Plan
-from unmask.decoding.budget import Thrift
+from unmask.decoding.budget import FURTHEST, Thrift
 from unmask.decoding.canvas import Row
 from unmask.decoding.propose import Proposal
 from unmask.decoding.sampler import decode
@@ -38,14 +38,15 @@ def cases(n, seed=0):
     return prompts, [int(x) for x in torch.randint(1, 26, (n,), generator=rng)]
 
 
-def thrifty(denoiser, proposal, base, slope):
-    """With a machine on which a pass takes so long, and a token in it."""
-    speculation = Speculation(denoiser, proposal, size=6)
+def thrifty(denoiser, proposal, base, slope, size=6):
+    """With a machine on which a pass takes so long, and a token in it; without a size guesses are looked up too."""
+    speculation = Speculation(denoiser, proposal, size)
     speculation.budget = Thrift(6, base, slope)
     return speculation
 
 
 WAYS = [(None, 1), (None, 2), (None, 6), (None, 11), ((1.0, 0.0), 6), ((1.0, 0.1), 6), ((0.0, 1.0), 6)]
+WAYS += [((1.0, 0.0), None), ((1.0, 0.1), None)]
 
 
 @pytest.mark.parametrize(("cost", "size"), WAYS)
@@ -55,16 +56,18 @@ def test_token_for_token_the_left_to_right_text(cost, size, temperature, top_p):
     that left to right writes with these seeds."""
     proposal, n = Proposal(temperature, top_p), 80 if temperature == 0 else 30
     denoiser, (prompts, new) = joint(), cases(n)
-    one = Speculation(denoiser, proposal, size) if cost is None else thrifty(denoiser, proposal, *cost)
+    one = Speculation(denoiser, proposal, size) if cost is None else thrifty(denoiser, proposal, *cost, size)
     said = []
     for start in range(0, n, 30):
         part = slice(start, start + 30)
         said += one.write(prompts[part], new[part], range(n)[part])
     assert [one.tokens for one in said] == left_to_right(denoiser, prompts, new, temperature=temperature, top_p=top_p)
     assert any(sum(one.accepted) for one in said) or size == 1 or cost == (0.0, 1.0)
+    assert any(sum(one.looked_up) for one in said) == (size is None)
     for one, n in zip(said, new):
         assert n == sum(one.accepted) + len(one.accepted) == len(one.tokens)
-        assert all(0 <= a <= d < size for a, d in zip(one.accepted, one.drafted))
+        assert all(0 <= a <= d < (size or 1 + FURTHEST) for a, d in zip(one.accepted, one.drafted))
+        assert all(0 <= found <= a for found, a in zip(one.looked_up, one.accepted))
         assert len(one.passes) == n
 
 
@@ -137,8 +140,8 @@ def test_a_pass_says_what_separate_passes_say():
     it and the block behind."""
     denoiser, text = joint(), [0, 3, 1, 4, 1, 5, 9, 2, 6]
     speculation, known, plan = Speculation(denoiser), 5, Plan(3, (4, 0, 2, 3))
-    texts, cache = speculation._opened([text[1:known]], [20], [0])
-    draft = Draft(torch.tensor([text[known : known + 3]]), [[1.0] * 3])
+    texts, cache = speculation._opened([text[1:known]], [20], [0], plan.queries)
+    draft = Draft(torch.tensor([text[known : known + 3]]), [[0] * 3], [[1.0] * 3])
     with torch.inference_mode():
         speculation._first_look(texts, cache, Plan(0, (5,)), draft)
         said = speculation._look(texts, cache, plan, draft)
@@ -207,3 +210,10 @@ def test_a_joint_model_writes_by_blocks_too():
 def test_a_joint_models_blocks_keep_nothing():
     with pytest.raises(UserError, match="leave cache out"):
         decode(joint(), Masking.over(VOCAB, MASK), [Row.after([1], 4)], Decoding(rule="confidence", cache="exact"))
+
+
+def test_drafts_are_what_one_gets_without_asking():
+    """No block is named: neither the one that a left-to-right model writes in, nor any other, is put in its place."""
+    denoiser, process = joint(), Masking.over(VOCAB, MASK)
+    [done] = decode(denoiser, process, [Row.after([1, 2, 1, 2], 40, 0)], Decoding(rule="self_speculation"))
+    assert sum(guesses for guesses, _, _ in done.drafts) > 0

@@ -156,7 +156,9 @@ class Drafting:
         written = written[:ended]
         passes = [at for at, stays in enumerate(accepted) for _ in range(stays + 1)][: len(written)]
         seconds = time.perf_counter() - began
-        return Speculated(written, sure[: len(written)], passes, drafted, accepted, queries, seconds)
+        return Speculated(
+            written, sure[: len(written)], passes, drafted, accepted, [0] * len(drafted), queries, seconds
+        )
 
     def _guessed(self, drafter: Drafter, text: Sequence[int], most: int, prompt: Sequence[int], seed: int) -> list[int]:
         found: list[int] = self._drawn(drafter.guess(text, most)[:, : self.vocab], text, prompt, seed).tolist()

@@ -36,8 +36,8 @@ class Decoded:
     where nothing was written behind the end. settled_at: the pass of this row, from 0, that wrote a position, -1 if
     none. confidence: the model's probability of what it wrote there, 1 where given, 0 where nothing is written.
     counts: of the passes this row took part in; its seconds are those of these passes. exact: no cache gave the network
-    an older text to look at than the one it wrote on. drafts: where it speculated, the guesses of each cycle and
-    how many of them stayed."""
+    an older text to look at than the one it wrote on. drafts: where it speculated, the guesses of each cycle, how many
+    of them stayed, and how many of these had been looked up in the text."""
 
     tokens: list[int]
     canvas: list[int]
@@ -46,7 +46,7 @@ class Decoded:
     finish_reason: Finish
     counts: Counts
     exact: bool = True
-    drafts: Sequence[tuple[int, int]] = ()
+    drafts: Sequence[tuple[int, int, int]] = ()
 
 
 @dataclass(frozen=True)

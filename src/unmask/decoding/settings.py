@@ -300,7 +300,9 @@ class Decoding:
         return made
 
     def _block(self, denoiser: Denoiser) -> int | None:
-        """A model that sees its text in blocks writes it in these."""
+        """A model that sees its text in blocks writes it in these. What is drafted is no part of this: `speculate`."""
+        if self.kind == SPECULATING:
+            return self.block
         size = block_size(denoiser.rule)
         if size is not None and self.block is not None and self.block % size:
             raise UserError(f"block={self.block}: this model sees its text in blocks of {size}; use a multiple of it")

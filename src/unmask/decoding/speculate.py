@@ -7,7 +7,8 @@ is known wherever all tokens before it stand. Its draw from p is made with rando
 alone, those that left to right would use, and the draft was drawn from its own law q with the same: it stays if both
 are the same token. So whatever is drafted, and however much, the text does not depend on it, at any temperature
 (drafter-invariant speculation, arXiv 2408.07978; a draft stays with a chance of at least (1 - d) / (1 + d), where d is
-the total variation between p and q). How much to draft is a matter of time alone: `budget`.
+the total variation between p and q). Where the text repeats itself, a guess can also be looked up in it (`lookup`). How
+much to draft, and whose guess to check, is a matter of time alone: `budget`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -26,8 +28,9 @@ from ..models.cache import Cache
 from ..models.transformer import Transformer
 from ..noise.draws import FromCounters
 from .branches import Plan, Shape
-from .budget import Budget, Thrift, Whole
+from .budget import FURTHEST, NONE, Budget, Thrift, Whole, by_chance, by_match, is_looked_up
 from .canvas import Row
+from .lookup import Lookup
 from .propose import Proposal
 from .reader import Reader
 from .settings import SPECULATING, Decoding
@@ -41,15 +44,37 @@ class Speculated:
     """tokens: what was written behind the prompt, up to an end of text and it included; sure: the probability that the
     model gives each of them; passes: the pass of the row, from 0, that wrote it. drafted, accepted: the guesses
     that each pass checked, and how many of them stayed; besides these a pass writes one token that it is sure of.
-    queries: tokens the network was fed; seconds: until the row was written."""
+    looked_up: how many of those that stayed were no draft of the model. queries: tokens the network was fed; seconds:
+    until the row was written."""
 
     tokens: list[int]
     sure: list[float]
     passes: list[int]
     drafted: list[int]
     accepted: list[int]
+    looked_up: list[int]
     queries: int
     seconds: float
+
+    @property
+    def checks(self) -> list[tuple[int, int, int]]:
+        """Of each pass: the guesses it checked, those that stayed, those of them that had been looked up."""
+        return list(zip(self.drafted, self.accepted, self.looked_up))
+
+
+class Entry(NamedTuple):
+    """Of a row and a pass: guesses that were checked, those that stayed, those of them that had been looked up, and the
+    tokens it was fed."""
+
+    drafted: int
+    accepted: int
+    looked_up: int
+    queries: int
+
+    @classmethod
+    def of(cls, sorts: Sequence[int], stayed: int, queries: int) -> Entry:
+        drafted = sum(sort != NONE for sort in sorts)
+        return cls(drafted, stayed, sum(is_looked_up(sort) for sort in sorts[:stayed]), queries)
 
 
 @dataclass(frozen=True)
@@ -129,18 +154,31 @@ def drawn(proposal: Proposal, logp: Tensor, seed: Tensor, position: Tensor, step
 
 @dataclass(frozen=True)
 class Draft:
-    """tokens (B, K): guesses of the next tokens; sure: the model's probability of each, B lists of K, 0 where nothing
-    was guessed and the token is the mask, which is never written."""
+    """tokens (B, K): guesses of the next tokens, and the mask, which is never written, where there is none; sorts, B
+    lists of K: of each guess (`budget`), NONE where there is none; sure, B lists of K: the model's probability of it,
+    or how often such a one stays if it was looked up; 0 where there is none."""
 
     tokens: Tensor
+    sorts: list[list[int]]
     sure: list[list[float]]
 
     @classmethod
     def none(cls, texts: Texts) -> Draft:
-        return cls(texts.tokens[:, :0], [[] for _ in texts.row])
+        return cls(texts.tokens[:, :0], [[] for _ in texts.row], [[] for _ in texts.row])
 
     def only(self, index: Tensor) -> Draft:
-        return Draft(self.tokens[index], [self.sure[i] for i in index.tolist()])
+        rows = index.tolist()
+        return Draft(self.tokens[index], [self.sorts[i] for i in rows], [self.sure[i] for i in rows])
+
+    def but(self, other: dict[int, tuple[list[int], list[int], list[float]]], mask_id: int) -> Draft:
+        """With other guesses in some rows: tokens, their sorts, how sure they are."""
+        width = max(self.tokens.shape[1], *(len(tokens) for tokens, _, _ in other.values()))
+        rows = [other.get(i, row) for i, row in enumerate(zip(self.tokens.tolist(), self.sorts, self.sure))]
+        tokens, sorts, sure = (
+            [[*part, *[nothing] * (width - len(part))] for part in parts]
+            for parts, nothing in zip(zip(*rows), (mask_id, NONE, 0.0))
+        )
+        return Draft(torch.tensor(tokens, device=self.tokens.device), sorts, sure)
 
 
 def speculation(denoiser: Denoiser, settings: Decoding) -> Speculation:
@@ -166,7 +204,8 @@ def check_followed(settings: Decoding, who: str) -> None:
 
 class Speculation:
     """A joint model that checks its own drafts. size: of the blocks it drafts, each behind every token that it checks;
-    default: up to those that it was trained on, as many and as long as pay on this machine."""
+    default: up to those that it was trained on, as many and as long as pay on this machine, and what the text itself
+    suggests where that is likelier."""
 
     def __init__(
         self, denoiser: Denoiser, proposal: Proposal = GREEDY, size: int | None = None, eos_id: int | None = None
@@ -175,6 +214,7 @@ class Speculation:
         self.size = size or self.reader.size
         self.proposal, self.eos_id = proposal, eos_id
         self.budget: Budget = Whole(self.size) if size else self._thrift()
+        self.looks_up = size is None
 
     @torch.inference_mode()
     def write(
@@ -189,10 +229,11 @@ class Speculation:
     def passes(self, prompts: Sequence[Sequence[int]], new: Sequence[int], seeds: Sequence[int]) -> Iterator[Cycle]:
         """Before the first pass and after each."""
         began, fed = time.perf_counter(), 0
-        texts, cache = self._opened(prompts, new, seeds)
+        texts, cache = self._opened(prompts, new, seeds, self.ahead)
         before = texts.length
         draft = Draft.none(texts)
-        ledger: list[list[tuple[int, int, int]]] = [[] for _ in prompts]
+        lookups = [Lookup(prompt) for prompt in prompts] if self.looks_up else []
+        ledger: list[list[Entry]] = [[] for _ in prompts]
         while True:
             ended = texts.ended(self.eos_id)
             rows = [(i, int(texts.row[i])) for i in ended.nonzero()[:, 0].tolist()]
@@ -205,34 +246,36 @@ class Speculation:
                     return
                 texts, draft = texts.only(index), draft.only(index)
                 cache.only(index)
-            before, plan = texts.length, self.budget.plan(draft.sure)
+            before, plan = texts.length, self.budget.plan(draft.sorts)
             look = self._look if any(ledger) else self._first_look
             stayed, following = self._settle(texts, plan, draft, look(texts, cache, plan, draft))
-            self.budget.learn(plan, draft.sure, stayed)
-            each = [plan.queries + (0 if ledger[row] else len(prompts[row])) for row in texts.row.tolist()]
-            for row, stays, sure, of_row in zip(texts.row.tolist(), stayed, draft.sure, each):
-                ledger[row].append((sum(p > 0 for p in sure[: plan.checked]), stays, of_row))
-            draft, fed = following, sum(each)
+            self.budget.learn(plan, draft.sorts, stayed)
+            fed = 0
+            for row, stays, sorts in zip(texts.row.tolist(), stayed, draft.sorts):
+                own = plan.queries + (0 if ledger[row] else len(prompts[row]))
+                ledger[row].append(Entry.of(sorts[: plan.checked], stays, own))
+                fed += own
+            draft = self._or_looked_up(texts, before, following, lookups) if lookups else following
 
     @property
     def ahead(self) -> int:
         """Slots behind a row's end that drafts may reach into."""
-        return Plan(self.size - 1, (self.size,) * self.size).queries
+        return self.budget.most
 
     def _opened(
-        self, prompts: Sequence[Sequence[int]], new: Sequence[int], seeds: Sequence[int]
+        self, prompts: Sequence[Sequence[int]], new: Sequence[int], seeds: Sequence[int], ahead: int
     ) -> tuple[Texts, Cache]:
-        texts = Texts.of(self.reader.start, prompts, new, seeds, ahead=self.ahead).to(self.reader.banned.device)
+        texts = Texts.of(self.reader.start, prompts, new, seeds, ahead).to(self.reader.banned.device)
         return texts, self.reader.network.cache(*texts.tokens.shape)
 
-    def _told(self, texts: Texts, i: int, ledger: list[tuple[int, int, int]], seconds: float) -> Speculated:
-        drafted, accepted, queries = zip(*ledger) if ledger else ((), (), ())
+    def _told(self, texts: Texts, i: int, ledger: list[Entry], seconds: float) -> Speculated:
+        drafted, accepted, looked_up, queries = map(list, zip(*ledger)) if ledger else ([], [], [], [])
         tokens = texts.tokens[i, texts.prompt[i] : texts.length[i]].tolist()
         if self.eos_id in tokens:
             tokens = tokens[: tokens.index(self.eos_id) + 1]
         sure = texts.sure[i, texts.prompt[i] :].tolist()[: len(tokens)]
-        passes = [at for at, stayed in enumerate(accepted) for _ in range(stayed + 1)]
-        return Speculated(tokens, sure, passes[: len(tokens)], list(drafted), list(accepted), sum(queries), seconds)
+        passes = [at for at, stayed in enumerate(accepted) for _ in range(stayed + 1)][: len(tokens)]
+        return Speculated(tokens, sure, passes, drafted, accepted, looked_up, sum(queries), seconds)
 
     def _first_look(self, texts: Texts, cache: Cache, plan: Plan, draft: Draft) -> Tensor:
         return self.reader.begin(cache, texts.tokens, texts.length, plan.masks[0])
@@ -264,8 +307,22 @@ class Speculation:
         index = (shape.first[stayed][:, None] + column).clamp_(max=hidden.shape[1] - 1)
         logq = self.reader.laws(hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1])))
         token = texts.draw(self.proposal, logq, slot)
-        sure = logq.gather(-1, token[..., None])[..., 0].exp().masked_fill_(~real, 0.0)
-        return Draft(token.masked_fill_(~real, self.reader.mask_id), sure.tolist())
+        sure = logq.gather(-1, token[..., None])[..., 0].exp().masked_fill_(~real, 0.0).tolist()
+        sorts = [[by_chance(p) if p > 0 else NONE for p in row] for row in sure]
+        return Draft(token.masked_fill_(~real, self.reader.mask_id), sorts, sure)
+
+    def _or_looked_up(self, texts: Texts, before: Tensor, drafted: Draft, lookups: Sequence[Lookup]) -> Draft:
+        """What the text itself suggests, in rows where that is more likely to stay. before (B,): where what the last
+        pass wrote begins."""
+        better = {}
+        spans = zip(texts.row.tolist(), before.tolist(), texts.length.tolist(), texts.end.tolist())
+        for i, (row, begin, length, end) in enumerate(spans):
+            lookups[row].read(texts.tokens[i, begin:length].tolist())
+            tokens, match = lookups[row].guess(min(FURTHEST, end - length - 1))  # the last needs no guess
+            sorts = [by_match(match + before_it) for before_it in range(len(tokens))]
+            if tokens and self.budget.prefers(sorts, drafted.sorts[i]):
+                better[i] = tokens, sorts, self.budget.chances(sorts)
+        return drafted.but(better, self.reader.mask_id) if better else drafted
 
     def _thrift(self) -> Thrift:
         """What is known of this network on this machine; measured when first asked for."""
@@ -278,8 +335,8 @@ class Speculation:
     def _cost(self, prompt: int = 64, times: int = 8) -> tuple[float, float]:
         """Seconds of a pass, and of each token in it: the line through one token, and a whole draft and one block."""
         small, large = Plan(0, (0,)), Plan(self.size - 1, (*(0,) * (self.size - 1), self.size))
-        texts, cache = self._opened([[self.reader.start] * prompt], [times * (2 + self.size)], [0])
-        draft = Draft(texts.tokens[:, : self.size - 1], [])
+        texts, cache = self._opened([[self.reader.start] * prompt], [times * (2 + self.size)], [0], large.queries)
+        draft = Draft(texts.tokens[:, : self.size - 1], [], [])
         self._settle(texts, small, draft, self._first_look(texts, cache, small, draft))
         seconds: list[list[float]] = [[], []]
         for _ in range(times):

@@ -12,7 +12,7 @@ from .outcome import Counts, Decoded, Frame
 from .settings import Decoding
 from .speculate import Cycle, Speculated, ends_only, speculation
 
-NOTHING = Speculated([], [], [], [], [], 0, 0.0)
+NOTHING = Speculated([], [], [], [], [], [], 0, 0.0)
 
 
 @dataclass
@@ -119,5 +119,5 @@ class Speculating:
             confidence=[*[1.0] * given, *said.sure, *[0.0] * rest],
             finish_reason=finish,
             counts=Counts(len(said.drafted), said.queries, len(tokens), said.seconds),
-            drafts=list(zip(said.drafted, said.accepted)),
+            drafts=said.checks,
         )

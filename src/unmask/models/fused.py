@@ -11,6 +11,7 @@ on two busy ones every small operation waits for the other thread, and a step to
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -61,7 +62,13 @@ def _as(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _inverse_size(x: Tensor, eps: float) -> Tensor:
     size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return size.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return torch.addcmul(_constant(eps, size.dtype, size.device), size, size, value=1 / x.shape[-1]).rsqrt_()
+
+
+@lru_cache(maxsize=64)
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A number that an operation meets as a bare Python float is wrapped anew each time, at the price of a kernel."""
+    return torch.tensor(value, dtype=dtype, device=device)
 
 
 def _rms_slopes(slope: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
