@@ -4,10 +4,11 @@
     python benchmarks/self_speculation.py runs/joint
 
 Texts of 256 tokens after 50 pieces of held-out documents, one at a time, all sides in turns, medians. The model's
-autoregressive weights are exported under Qwen 3's names, so `transformers` runs them as any other model. At temperature
-0 every side must write the same tokens; the number of those that differ is printed. At temperature 1 ours must write
-the same text with speculation as without. Where the text came from: `--text`, by default the held-out part of the
-embedded corpus, as a training run splits it off.
+autoregressive weights are exported under Qwen 3's names, so `transformers` runs them as any other model: plainly, and
+with its prompt lookup, since ours looks guesses up too. At temperature 0 every side must write the same tokens; the
+number of those that differ is printed. At temperature 1 ours must write the same text with speculation as without.
+Where the text came from: `--text`, by default the held-out part of the embedded corpus, as a training run splits it
+off.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from unmask.decoding.sampler import decode
 from unmask.decoding.settings import SPECULATING, Decoding
 from unmask.lm import LanguageModel
 
-PEER, PLAIN, QUICK = "transformers", "left to right", "self-speculation"
+PEER, PEER_LOOKUP = "transformers", "transformers, prompt lookup"
+PLAIN, QUICK = "left to right", "self-speculation"
 
 
 @dataclass
@@ -67,7 +69,7 @@ def ours(lm: LanguageModel, length: int, **said: Any) -> Side:
     return Side(write)
 
 
-def peer(lm: LanguageModel, folder: Path, length: int) -> Side:
+def peer(lm: LanguageModel, folder: Path, length: int, **said: Any) -> Side:
     """The exported weights, which read a start token first and may not write what our model never does."""
     from transformers import AutoModelForCausalLM
 
@@ -87,6 +89,7 @@ def peer(lm: LanguageModel, folder: Path, length: int) -> Side:
             max_new_tokens=length,
             suppress_tokens=banned,
             pad_token_id=lm.tokenizer.pad_id,
+            **said,
         )
         return out[0, ids.shape[1] :].tolist(), []
 
@@ -156,7 +159,8 @@ def main() -> None:
             QUICK: ours(lm, a.tokens, temperature=temperature, rule=SPECULATING, block=a.block),
         }
         if temperature == 0:
-            sides = {PEER: peer(lm, folder, a.tokens)} | sides
+            looking = peer(lm, folder, a.tokens, prompt_lookup_num_tokens=10)
+            sides = {PEER: peer(lm, folder, a.tokens), PEER_LOOKUP: looking} | sides
         race(sides, prompts, a.tokens)
         about = {"parameters": lm.parameters, "dtype": a.dtype, "threads": a.threads, "temperature": temperature}
         print(json.dumps(about | told(sides, a.tokens)), flush=True)
