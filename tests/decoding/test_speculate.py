@@ -9,10 +9,11 @@ from stand_ins import MASK, VOCAB, network
 from unmask.decoding.branches import Plan
 from unmask.decoding.budget import FURTHEST, Thrift
 from unmask.decoding.canvas import Row
+from unmask.decoding.drafts import Draft
 from unmask.decoding.propose import Proposal
 from unmask.decoding.sampler import decode
 from unmask.decoding.settings import Decoding
-from unmask.decoding.speculate import Draft, Speculation
+from unmask.decoding.speculate import Speculation
 from unmask.denoiser import CleanLogits, Denoiser, NextTokenOrBlock
 from unmask.errors import UserError
 from unmask.models.attention import CausalContext, Places

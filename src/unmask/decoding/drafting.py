@@ -22,9 +22,10 @@ from ..errors import UserError
 from ..models.attention import CausalContext, Places, block_size
 from ..models.cache import Cache
 from .branches import Plan
+from .drafts import drawn
 from .propose import Proposal
 from .reader import Reader
-from .speculate import GREEDY, Speculated, drawn
+from .speculate import GREEDY, Speculated
 
 USUAL = 8  # tokens drafted by a model that has no blocks
 
