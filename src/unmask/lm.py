@@ -129,8 +129,7 @@ class LanguageModel:
         """The prompt of the assistant's next turn, and the token that ends it."""
         ids, _ = render(check_messages(messages), self.tokenizer, generation_prompt=True)
         turn = self.tokenizer.turn_ids
-        own_template = getattr(self.tokenizer.backend, "chat_template", None)
-        return ids, turn[1] if turn and not own_template else self.tokenizer.eos_id
+        return ids, turn[1] if turn and not self.tokenizer.chat_template else self.tokenizer.eos_id
 
     @overload
     def fill(self, *parts: str, tokens: int | Sequence[int] = ..., samples: int, **options: Any) -> list[Text]: ...

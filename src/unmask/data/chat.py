@@ -48,15 +48,14 @@ def render(
     has one. Raises UserError on bad messages, on content that holds the mask token, and where responses cannot be
     located in what the template renders."""
     turns = check_messages(list(messages))
-    template = getattr(tokenizer.backend, "chat_template", None)
+    template = tokenizer.chat_template
     if not template:
         return _render_plain(turns, tokenizer, generation_prompt)
     marked = isinstance(template, str) and GENERATION in template.replace("{%-", "{%")
     ids, scored = (_render_marked if marked else _render_grown)(turns, tokenizer, generation_prompt)
     if tokenizer.mask_id in ids:
         raise UserError(
-            f"messages: the conversation holds {tokenizer.backend.mask_token!r}, which only the sampler may place; "
-            "remove it"
+            f"messages: the conversation holds {tokenizer.mask_token!r}, which only the sampler may place; remove it"
         )
     return ids, scored
 

@@ -92,7 +92,7 @@ class Judge:
 
 
 def _alike(one: Tokenizer, other: Tokenizer) -> bool:
-    return one is other or bool(one.backend.get_vocab() == other.backend.get_vocab())
+    return one is other or one.vocabulary() == other.vocabulary()
 
 
 def _padded(rows: Sequence[tuple[list[int], list[int]]], pad: int) -> Batch:

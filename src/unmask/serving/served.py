@@ -65,7 +65,7 @@ class Served:
             raise UserError(f"prompt: {len(text)} characters exceed the model's context of {self.context}; shorten it")
         ids = self.tokenizer.encode(whole(text))
         if self.tokenizer.mask_id in ids:
-            mask = self.tokenizer.backend.mask_token
+            mask = self.tokenizer.mask_token
             raise UserError(f"prompt: the text holds {mask!r}, which only the sampler may place; remove it")
         return ids
 
