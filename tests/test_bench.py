@@ -114,6 +114,7 @@ def test_blocks_that_are_not_looked_beyond_have_an_exact_cache():
         ({"block": -1}, "block=-1 is not positive"),
         ({"bach": 3}, "bach: no such key"),
         ({"text": "words.txt"}, "random weights read no words"),
+        ({"judge": "runs/ar"}, "random weights write no words"),
         ({"model": "nowhere", "block_causal": 4}, "block_causal=4"),
     ],
 )

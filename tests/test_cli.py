@@ -419,3 +419,15 @@ def test_a_part_of_an_option_is_said_like_the_option():
     words = ["a model", "a text", "grow.initial=8", "rule.kind=psi"]
     assert text_and_overrides(words, "PROMPT", known) == ("a model", "a text", words[2:])
     assert text_and_overrides(["x.y=1"], "PROMPT", known) == (None, "x.y=1", [])
+
+
+def test_bench_has_a_judge_read_what_was_written(unmask, models, text):
+    said = ("bench", models["masked"], "prompt=8", "tokens=8", "batches=2", "ways=confidence", "caches=none")
+    code, out, _ = unmask(*said, f"text={text}", f"judge={models['autoregressive']}", "--json", "--dtype", "fp32")
+    peer, ours = json.loads(out)["cases"]
+    assert code == 0
+    assert peer["quality"] is None
+    assert ours["quality"]["nats"] > 0
+    assert ours["quality"]["entropy"] >= 0
+    assert "entropy" in unmask(*said, f"text={text}", f"judge={models['autoregressive']}", "peer=false")[1]
+    refused(unmask(*said, f"judge={models['masked']}"), "judge", "autoregressive")

@@ -13,15 +13,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from rich.table import Table
 from torch import nn
 
+from .data.tokenizer import Tokenizer
 from .decoding.context import CACHES
 from .decoding.presets import PRESETS
 from .decoding.settings import RULES, Decoding, default_settings
 from .denoiser import Denoiser
 from .device import pick_device, pick_weights
 from .errors import UserError, nearest
+from .evaluation.judge import Judge, Verdict
 from .evaluation.peer import Peer
 from .evaluation.rounding import Rounding, rounding_of
-from .evaluation.speed import Diffusion, Speed, Writer, prompts_of, race
+from .evaluation.samples import Variety
+from .evaluation.speed import Diffusion, Prompts, Speed, Writer, prompts_of, race
 from .lm import load
 from .models.attention import BlockCausal, Everything, block_size
 from .models.config import ModelConfig
@@ -66,6 +69,7 @@ class _Own(BaseModel):
     text: str | None = Field(default=None, description="a file whose words are the prompts; default random tokens")
     rounds: int = Field(default=1, gt=0, description="each way writes so often, in turns; the median counts")
     peer: bool = Field(default=True, description="time `transformers` too")
+    judge: str | None = Field(default=None, description="a saved autoregressive or joint model that reads the texts")
     block_causal: int | None = Field(default=None, gt=0, description="random weights see their text in such blocks")
     seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "auto"
@@ -93,6 +97,10 @@ class BenchOptions(create_model("Asked", __base__=_Own, **{n: f for n, f in DECO
             raise UserError(f"block_causal={found.block_causal}: {found.model} knows what it sees; leave it out")
         if found.model in SHAPES and found.text is not None:
             raise UserError(f"text={found.text!r}: random weights read no words; leave it out, or name a saved model")
+        if found.model in SHAPES and found.judge is not None:
+            raise UserError(
+                f"judge={found.judge!r}: random weights write no words; leave it out, or name a saved model"
+            )
         return found
 
     def way(self, name: str, usual: Decoding) -> Decoding:
@@ -107,12 +115,32 @@ class Entrant:
     process: Process
     usual: Decoding
     prompts: list[list[int]]  # as many as the largest batch
+    tokenizer: Tokenizer | None = None  # of a saved model
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How likely a judge finds the texts after their prompts, and the entropy of a text's own tokens, nats: either can
+    be bought with the other."""
+
+    nats: float
+    stderr: float
+    entropy: float
+
+    @classmethod
+    def of(cls, judge: Judge, tokenizer: Tokenizer, prompts: Prompts, texts: Sequence[Sequence[int]]) -> Quality:
+        verdict = Verdict.over(judge(list(zip(prompts, texts)), tokenizer))
+        return cls(round(verdict.nats, 4), round(verdict.stderr, 4), round(Variety.of(texts).entropy, 4))
+
+    def __str__(self) -> str:
+        return f"judge {self.nats:.2f} ± {self.stderr:.2f} nats a token, entropy {self.entropy:.2f}"
 
 
 @dataclass(frozen=True)
 class Case:
     """way, cache: who wrote; exact: whether no cache was in the way; share: of the matmul peak; speedup: against
-    `transformers` in the same batch, None without it; rounding: what 8 bits cost, where they are used."""
+    `transformers` in the same batch, None without it; rounding: what 8 bits cost, where they are used; quality: of what
+    was written, where there is a judge."""
 
     dtype: str
     batch: int
@@ -123,6 +151,7 @@ class Case:
     share: float
     speedup: float | None
     rounding: Rounding | None = None
+    quality: Quality | None = None
 
     def as_dict(self) -> dict[str, Any]:
         speed, work = self.speed, self.speed.work
@@ -142,12 +171,14 @@ class Case:
             "peak_share": round(self.share, 4),
             "memory": speed.memory,
             "rounding": None if self.rounding is None else asdict(self.rounding),
+            "quality": None if self.quality is None else asdict(self.quality),
         }
 
 
 def run(options: BenchOptions) -> list[Case]:
     """Time everything; what cannot be done is said before anything is timed."""
     device, cases = pick_device(options.device), []
+    judge = _judge(options)
     for name in options.dtypes:
         dtype, int8 = pick_weights(name, device)
         entrant = _entrant(options, device, name)
@@ -165,8 +196,18 @@ def run(options: BenchOptions) -> list[Case]:
             for label, speed in zip(labels, speeds):
                 speedup = None if peer is None else speed.tokens_per_second / peer
                 kind = name if int8 else str(dtype).removeprefix("torch.")
-                cases.append(Case(kind, batch, *label, speed, speed.share(peak), speedup, rounding))
+                quality = None
+                if judge is not None and entrant.tokenizer is not None and label[0] != PEER:  # whose weights are random
+                    quality = Quality.of(judge, entrant.tokenizer, entrant.prompts, speed.texts)
+                cases.append(Case(kind, batch, *label, speed, speed.share(peak), speedup, rounding, quality))
     return cases
+
+
+def _judge(options: BenchOptions) -> Judge | None:
+    if options.judge is None:
+        return None
+    lm = load(options.judge, device=options.device, dtype="auto")
+    return Judge(options.judge, lm.denoiser, lm.tokenizer, lm.method.estimator(1))
 
 
 def _ways(options: BenchOptions, entrant: Entrant) -> Iterator[tuple[str, Decoding]]:
@@ -197,9 +238,10 @@ def _entrant(options: BenchOptions, device: torch.device, name: str) -> Entrant:
     if ids is not None and len(ids) < rows * length:
         raise UserError(f"text: {options.text} has {len(ids)} tokens for {rows} prompts of {length}; use a longer text")
     if ids is None:
-        return Entrant(subject.denoiser, subject.process, settings, _random(subject.denoiser, rows, length))
-    prompts = [ids[i * length : (i + 1) * length] for i in range(rows)]
-    return Entrant(subject.denoiser, subject.process, settings, prompts)
+        prompts = _random(subject.denoiser, rows, length)
+    else:
+        prompts = [ids[i * length : (i + 1) * length] for i in range(rows)]
+    return Entrant(subject.denoiser, subject.process, settings, prompts, lm.tokenizer)
 
 
 def _random(denoiser: Denoiser, rows: int, length: int) -> list[list[int]]:
@@ -235,6 +277,7 @@ def tables(cases: Sequence[Case]) -> Iterator[Table]:
     for (dtype, batch), group in groupby(cases, lambda case: (case.dtype, case.batch)):
         some = list(group)
         notes = ["~ approximate cache", *{str(case.rounding) for case in some if case.rounding}]
+        notes += [f"{case.way}, {case.cache}: {case.quality}" for case in some if case.quality]
         found = Table(title=f"{dtype}, batch {batch}", title_justify="left", caption="; ".join(notes))
         for head in ("way", "cache"):
             found.add_column(head)
