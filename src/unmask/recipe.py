@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from . import components
@@ -190,6 +189,8 @@ def packaged() -> dict[str, Path]:
 def _read(path: str | Path | None) -> Spec:
     if path is None:
         return {}
+    import yaml  # takes a while, and who says nothing needs none of it
+
     file = packaged().get(str(path), Path(path))
     if not file.is_file():
         raise UserError(
@@ -206,6 +207,8 @@ def _read(path: str | Path | None) -> Spec:
 
 def _assign(tree: Spec, override: str) -> None:
     key, equals, value = override.partition("=")
+    import yaml
+
     if not equals or not key:
         raise UserError(f"override: {override!r} has no value; write key=value, for example train.steps=100")
     *path, last = key.split(".")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,8 +25,10 @@ from .lm import DEFAULT, LanguageModel, Text, load
 from .recipe import Recipe, keys_of, packaged, sentence
 from .request import Fill, Generate, gaps
 from .show.replay import Page, Recorder, write_replay
-from .show.watch import Watcher
-from .training.progress import Display
+
+if TYPE_CHECKING:  # rich takes a while to import, and most texts are written unwatched
+    from .show.watch import Watcher
+    from .training.progress import Display
 
 WATCHED = 0.04  # seconds a pass stays on the terminal
 Self = TypeVar("Self", bound="Place")
@@ -144,19 +147,25 @@ def write(
         return Written(
             drafted if isinstance(drafted, list) else [drafted], request.seeds, request.samples is not None, False
         )
-    watcher = Watcher(lm.tokenizer.pieces, lm.tokenizer.mask_id, WATCHED, special_ids=lm.tokenizer.special_ids)
-    observers: list[Observer] = [*([recorder] if html else []), *([watcher] if watch else [])]
+    watcher = _watcher(lm) if watch else None
+    observers: list[Observer] = [*([recorder] if html else []), *([watcher] if watcher else [])]
 
     def observe(event: Event) -> None:
         for observer in observers:
             observer(event)
 
-    with watcher:
+    with watcher or nullcontext():
         found = VERBS[verb].run(lm, prompt, asked | {"observe": observe if observers else None})
     texts = found if isinstance(found, list) else [found]
     if html is not None:
         save_replay(html, lm, [(recorder.frames(row), text) for row, text in enumerate(texts)])
-    return Written(texts, request.seeds, request.samples is not None, shown=watch and watcher.live)
+    return Written(texts, request.seeds, request.samples is not None, shown=watcher is not None and watcher.live)
+
+
+def _watcher(lm: LanguageModel) -> Watcher:
+    from .show.watch import Watcher
+
+    return Watcher(lm.tokenizer.pieces, lm.tokenizer.mask_id, WATCHED, special_ids=lm.tokenizer.special_ids)
 
 
 def _check_page(path: Path) -> None:
@@ -189,6 +198,8 @@ def save_replay(path: Path, lm: LanguageModel, texts: list[tuple[list[Frame], Te
 
 
 def score_text(options: ScoreOptions, source: str, prompt: str, *, literal: bool, quiet: bool) -> dict[str, Any]:
+    from .training.progress import Display
+
     texts = [source] if literal else list(read(source, field=options.field, split=options.split))
     for text in (prompt, *texts):
         whole(text)

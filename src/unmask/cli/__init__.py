@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from ..errors import UserError
@@ -9,10 +10,13 @@ from .app import app
 
 from . import learn, write, look, answer  # isort: skip  # the order of --help
 
+YOUNG = 50_000  # new objects that make Python look for garbage
+
 __all__ = ["answer", "app", "learn", "look", "main", "write"]
 
 
 def main() -> None:
+    gc.set_threshold(YOUNG)  # at the usual 700, a good part of every start is spent looking through what is imported
     try:
         app()
     except UserError as error:

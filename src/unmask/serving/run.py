@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 from types import FrameType
@@ -29,6 +30,7 @@ def configured(app: FastAPI, options: ServeOptions) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_level="warning",
+        ws="none",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(options.drain) + SLACK,
@@ -41,6 +43,7 @@ def serve(options: ServeOptions) -> None:
     listening = bound(options.host, options.port)
     options.keys()  # what is wrong with them is said before the model is loaded
     app = open_app(options)
+    gc.freeze()  # all that is here stays; no answer is to wait until it has been looked through for garbage
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"unmask: {app.state.service.served.name} at http://{shown}:{port}", flush=True)
