@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ class Lane:
             raise UserError("cache: this network keeps nothing from one pass to the next; leave cache out")
         views = 1 if settings.guiding.scale == 0 else 2
         self.contexts = [Context(denoiser, self.policy, prefixes) for _ in range(views)]
-        self.canvas = self._blank([], [])
+        self.canvas = _nobody(denoiser.banned.device)
         self._check_states()
 
     def __len__(self) -> int:
@@ -173,7 +174,7 @@ class Lane:
 
     def _check_states(self) -> None:
         """UserError where the settings do not suit what the noise makes of a text."""
-        vectors = self.canvas.x.is_floating_point()
+        vectors = self._noise(self.canvas).is_floating_point()
         if vectors and self.settings.revise is not None:
             raise UserError("revise: it takes back tokens, and this model moves vectors; leave revise out")
         if vectors and self.policy.keeps:
@@ -203,3 +204,9 @@ class Lane:
         choice, infill = self.settings.suppress_eos, self.canvas.infill
         rows = infill if choice is None else torch.full_like(infill, choice)
         return rows[:, None].expand(self._heard.shape)[self._heard]
+
+
+@lru_cache(maxsize=8)
+def _nobody(device: torch.device) -> Canvas:
+    """Where no row is yet: two dozen tensors, which every request would wait for, twice."""
+    return Canvas.of([], None, None, device)

@@ -104,7 +104,8 @@ class Service:
                 self.meters.per_pass.observe(choice.tokens / choice.passes)
 
 
-def _here(request: Request) -> Service:
+async def _here(request: Request) -> Service:
+    """Asynchronous because the framework sends what is not to another thread, which then waits for the engine's."""
     service: Service = request.app.state.service
     return service
 

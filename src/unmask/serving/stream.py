@@ -20,6 +20,7 @@ from .wording import Wording
 from .writing import News, Writing
 
 DONE = b"data: [DONE]\n\n"
+SHORT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
@@ -65,7 +66,7 @@ def _closing(writing: Writing) -> dict[str, Any]:
 
 
 def event(data: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n\n"
+    return b"data: " + SHORT.encode(data).encode("utf-8", "replace") + b"\n\n"
 
 
 class EventStream(StreamingResponse):
