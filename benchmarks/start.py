@@ -41,7 +41,8 @@ def ended(command: list[str]) -> tuple[float, float]:
 def served() -> tuple[float, float]:
     """The same until the server says that it is ready."""
     start = time.perf_counter()
-    server = subprocess.Popen([*CLI, "serve", "--port", str(PORT)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [*CLI, "serve", "--port", str(PORT)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while not _healthy():
             if server.poll() is not None:
