@@ -78,10 +78,10 @@ Observer = Callable[[Event], None]
 def frames(canvas: Canvas, text: Tensor) -> tuple[Frame, ...]:
     """text (B, W): what the states read as."""
     settled = canvas.settled_at == (canvas.passes - 1)[:, None]
-    shown = (text, canvas.pending, settled, canvas.sure)
+    shown = [part.tolist() for part in (text, canvas.pending, settled, canvas.sure)]
     each = zip(*map(Tensor.tolist, (canvas.row, canvas.passes, canvas.length, canvas.inserted)))
     found = []
     for i, (row, passes, length, (at, count)) in enumerate(each):
-        tokens, open, fresh, sure = (part[i, :length].tolist() for part in shown)
+        tokens, open, fresh, sure = (part[i][:length] for part in shown)
         found.append(Frame(row, passes - 1, tokens, open, fresh, sure, inserted=(at, count)))
     return tuple(found)

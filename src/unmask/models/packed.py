@@ -54,6 +54,11 @@ class Alike:
     keys: slice
     see: Visibility
 
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q (Nq, H, D), k and v (N, Hkv, D) of the whole pass -> (rows, queries of each, H D)."""
+        ours = q[self.queries], k[self.keys], v[self.keys]
+        return self.see.mix(*(part.view(self.rows, -1, *part.shape[1:]) for part in ours))
+
 
 @dataclass(frozen=True)
 class Fresh:
@@ -70,16 +75,9 @@ class Fresh:
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Packed: q (1, Nq, H, D), k and v (1, N, Hkv, D) -> (1, Nq, H D)."""
-        out = [
-            some.see.mix(*(part[0, at].unflatten(0, (some.rows, -1)) for part, at in self._parts(some, q, k, v)))
-            for some in self.groups
-        ]
-        mixed = [part.flatten(0, 1) for part in out]
-        return (torch.cat(mixed) if len(mixed) != 1 else mixed[0])[None] if mixed else q.flatten(2)
-
-    @staticmethod
-    def _parts(some: Alike, q: Tensor, k: Tensor, v: Tensor) -> list[tuple[Tensor, slice]]:
-        return [(q, some.queries), (k, some.keys), (v, some.keys)]
+        packed = q[0], k[0], v[0]
+        out = [some.mix(*packed).flatten(0, 1) for some in self.groups]
+        return (torch.cat(out) if len(out) != 1 else out[0])[None] if out else q.flatten(2)
 
     @cached_property
     def groups(self) -> list[Alike]:
