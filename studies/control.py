@@ -68,7 +68,13 @@ def main() -> None:
     values = sorted({one.value for one in told})
     classifier, right = classify(writer, told, values, a.lessons, a.seed)
     found = [measured(writer, judge, classifier, values, told, strength, a) for strength in a.strengths]
-    facts = {"field": a.field, "values": values, "classifier": right, "true": named([(t.text, t.value) for t in told])}
+    facts = {
+        "field": a.field,
+        "minutes": a.minutes,
+        "values": values,
+        "classifier": right,
+        "true": named([(t.text, t.value) for t in told]),
+    }
     write(a.out, "control", page(found, facts), picture(found, facts), {"facts": facts, "rows": found})
 
 
@@ -220,6 +226,10 @@ The classifier is right about texts it has not seen, by time t of the noise: {ri
 Written with strength {best["strength"]:g}:
 
 {examples}
+
+```
+python studies/control.py DATA_FOLDER --field {facts["field"]} --minutes {facts["minutes"]:g}
+```
 """
 
 
