@@ -46,6 +46,7 @@ def serve(options: ServeOptions) -> None:
     gc.freeze()  # all that is here stays; no answer is to wait until it has been looked through for garbage
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
+    listening.listen()  # whoever reads the next line may come at once
     print(f"unmask: {app.state.service.served.name} at http://{shown}:{port}", flush=True)
     Server(configured(app, options)).run(sockets=[listening])
 
