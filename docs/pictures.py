@@ -1,14 +1,16 @@
-"""The README's pictures of the page, taken in Chromium: python docs/pictures.py http://127.0.0.1:8000 [CHROMIUM]
+"""The README's pictures, taken in Chromium: python docs/pictures.py http://127.0.0.1:8000 [CHROMIUM]
 
-from a running `unmask serve`.
+of the page of a running `unmask serve`, and of a replay.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 HERE = Path(__file__).parent
 PATIENCE = 120_000  # milliseconds
@@ -25,6 +27,25 @@ def read(path):
 class Reader:
     def __init__(<gap:2> stream):
         self.<gap:2> stream
+"""
+REPLAYED = """class Point:
+    \"\"\"A point in the plane.\"\"\"
+
+    def __init__(self, x, y):
+        self.x =<gap:1>
+        self.y =<gap:1>
+
+    def __repr__(self):
+        return "Point(%r, %r)" % (self<gap:2>, self.<gap:1>)
+
+    def move(self, dx, dy):
+        self.x<gap:2>dx
+        self.y<gap:2>dy
+        return<gap:2>
+
+
+if __name__<gap:4>:
+    main()
 """
 
 
@@ -53,7 +74,20 @@ def pictures(address: str, chromium: str) -> None:
             page.mouse.wheel(0, -2000)
             page.wait_for_timeout(1200)  # what was fresh has faded
             page.screenshot(path=HERE / f"page-{name}.png")
+        replayed(browser)
         browser.close()
+
+
+def replayed(browser: Browser) -> None:
+    """A replay, stopped half way."""
+    file = Path(tempfile.mkdtemp()) / "replay.html"
+    subprocess.run([sys.executable, "-m", "unmask.cli", "fill", REPLAYED, "--html", str(file)], check=True)
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.goto(file.as_uri())
+    slider = page.locator("input[type=range]").first
+    slider.fill(str(int(slider.get_attribute("max") or 0) // 2 + 1))
+    page.wait_for_timeout(1200)
+    page.screenshot(path=HERE / "replay.png")
 
 
 if __name__ == "__main__":
