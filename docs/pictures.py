@@ -86,6 +86,7 @@ def replayed(browser: Browser) -> None:
     page.goto(file.as_uri())
     slider = page.locator("input[type=range]").first
     slider.fill(str(int(slider.get_attribute("max") or 0) // 2 + 1))
+    slider.blur()
     page.wait_for_timeout(1200)
     page.screenshot(path=HERE / "replay.png")
 
