@@ -166,7 +166,7 @@ class Canvas:
             room=torch.tensor([row.room for row in rows], dtype=torch.int64),
             inserted=torch.zeros(len(rows), 2, dtype=torch.int64),
         )
-        return canvas._each(lambda name, part: part.to(device))
+        return canvas if device.type == "cpu" else canvas._each(lambda name, part: part.to(device))
 
     @cached_property
     def pending(self) -> Tensor:
