@@ -54,10 +54,10 @@ class PlainTokenizer:
         core.no_padding()
         self.backend_tokenizer, self.config = core, dict(config)
         self.bos_token: str | None = config.get("bos_token")
+        self.bos_token_id = None if self.bos_token is None else self.convert_tokens_to_ids(self.bos_token)
         self.mask_token: str = config["mask_token"]
-        self.mask_token_id, self.eos_token_id, self.pad_token_id, self.bos_token_id = (
-            None if (token := config.get(f"{name}_token")) is None else core.token_to_id(token)
-            for name in ("mask", "eos", "pad", "bos")
+        self.mask_token_id, self.eos_token_id, self.pad_token_id = (
+            self.convert_tokens_to_ids(config[f"{name}_token"]) for name in ("mask", "eos", "pad")
         )
 
     @classmethod
@@ -98,6 +98,11 @@ class PlainTokenizer:
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         return self.backend_tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
 
+    def convert_tokens_to_ids(self, token: str) -> int:
+        found = self.backend_tokenizer.token_to_id(token)
+        assert found is not None, f"{token!r} is in no vocabulary"
+        return found
+
     def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str | None]:
         return [self.backend_tokenizer.id_to_token(i) for i in ids]
 
@@ -110,7 +115,7 @@ class PlainTokenizer:
 
     @property
     def all_special_ids(self) -> list[int]:
-        return [self.backend_tokenizer.token_to_id(token) for token in _special_tokens(self.config)]
+        return [self.convert_tokens_to_ids(token) for token in _special_tokens(self.config)]
 
 
 def _is_understood(config: Mapping[str, Any]) -> bool:

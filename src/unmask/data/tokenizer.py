@@ -120,7 +120,7 @@ class Tokenizer:
         if not self._byte_level:
             return n_bytes(self.decode(ids))
         added = self._reader.added_tokens_decoder  # spelt as they are, all else in the byte alphabet: a letter a byte
-        plain = self._reader.convert_ids_to_tokens([i for i in ids if i not in added])
+        plain = (name for name in self._names([i for i in ids if i not in added]) if name)
         own = (n_bytes(added[i].content) for i in ids if i in added and i not in self.special_ids)
         return sum(map(len, plain)) + sum(own)
 
@@ -129,12 +129,16 @@ class Tokenizer:
         tokenizer does not write a text as its tokens one after the other."""
         bytes_of, added = self._names_as_bytes(), self._reader.added_tokens_decoder
         found: list[bytes | None] = []
-        for i, name in enumerate(self._reader.convert_ids_to_tokens(list(range(self._size)))):
+        for i, name in enumerate(self._names(list(range(self._size)))):
             if i in self.special_ids or name is None:
                 found.append(None)
             else:
                 found.append(added[i].content.encode() if i in added else bytes_of(name))
         return found
+
+    def _names(self, ids: list[int]) -> list[str | None]:
+        """Tokens as the vocabulary spells them."""
+        return list(self._reader.convert_ids_to_tokens(ids))
 
     def _names_as_bytes(self) -> Callable[[str], bytes]:
         """How the tokenizer's decoder reads the name of a token."""
@@ -164,7 +168,7 @@ class Tokenizer:
         return self._pieces[token]
 
     def _spell(self, token: int) -> str:
-        (name,) = self._reader.convert_ids_to_tokens([token]) if 0 <= token < self._size else [None]
+        (name,) = self._names([token]) if 0 <= token < self._size else [None]
         if not isinstance(name, str):
             return REPLACEMENT
         text = str(self._reader.decode([token]))
