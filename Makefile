@@ -4,6 +4,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TESTED := .venv/.tested
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# where a machine forbids it, every start compiles torch anew: half of its time
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test fast thorough lint clean
 
