@@ -41,10 +41,10 @@ REPLAYED = """class Point:
     def move(self, dx, dy):
         self.x<gap:2>dx
         self.y<gap:2>dy
-        return<gap:2>
+        return<gap:1>
 
 
-if __name__<gap:4>:
+if<gap:1> == "__main__":
     main()
 """
 
