@@ -46,7 +46,7 @@ def test_who_goes_leaves_nothing(server):
 
 @pytest.mark.slow
 def test_many_who_go_leave_no_memory(server):
-    """What leaks grows with every hundred; an allocator's stock grows now and then, by a thread's arena, and no more."""
+    """What leaks grows with every hundred; an allocator's stock grows now and then, by a thread's arena, then stays."""
     some(server, 100, seed=0)
     sizes = [resident()]
     while len(sizes) < 5:
