@@ -44,7 +44,7 @@ REPLAYED = """class Point:
         return<gap:1>
 
 
-if<gap:1> == "__main__":
+if __<gap:1>__ == "__main__":
     main()
 """
 

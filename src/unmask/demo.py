@@ -53,7 +53,8 @@ def run(out: Path, path: str, overrides: Sequence[str], *, quiet: bool, **fixed:
     filled = lm.fill(head, tail, tokens=tokens, seed=recipe.seed, observe=recorders[0])
     prompt = PROMPT if source == "stdlib" else head[:40]
     most = min(64, lm.context - len(encode(prompt)))
-    options = {"max_tokens": most, "block": 32, "temperature": 0.7, "seed": recipe.seed}
+    # the process itself, backwards: the surest first would be a page of line ends from a model this young
+    options = {"max_tokens": most, "rule": "ancestral", "temperature": 0.8, "seed": recipe.seed}
     written = lm.generate(prompt, **options, observe=recorders[1])
     save_replay(out / "replay.html", lm, [(recorders[0].frames(), filled), (recorders[1].frames(), written)])
     console.print(f"[bold]A gap in a text it has not seen, filled by the masked model[/] (it was: {truth!r})")
