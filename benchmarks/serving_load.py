@@ -6,8 +6,8 @@ Starts `unmask serve` with the packaged model (or asks --address), writes every 
 the clients ask for them, at random, and compares. Prints lost and mixed-up answers, retracted text, tokens a second at
 1, 16 and --clients clients, and what HTTP adds to a request's own passes (median and 95th percentile of short ones).
 
-The clients read their sockets themselves: they share the processor with the server, and a client library takes several
-times as long over a chunk as the server does.
+The clients read their sockets themselves: they share the processor with the server, and what a client library does with
+a chunk is no part of it. Figures taken with such a library are not to be compared with these.
 """
 
 from __future__ import annotations

@@ -431,3 +431,5 @@ def test_bench_has_a_judge_read_what_was_written(unmask, models, text):
     assert ours["quality"]["entropy"] >= 0
     assert "entropy" in unmask(*said, f"text={text}", f"judge={models['autoregressive']}", "peer=false")[1]
     refused(unmask(*said, f"judge={models['masked']}"), "judge", "autoregressive")
+    longer = [word for word in said if word != "tokens=8"]
+    refused(unmask(*longer, "tokens=9999", f"judge={models['autoregressive']}"), "judge", "9999", "fewer")

@@ -207,6 +207,8 @@ def _judge(options: BenchOptions) -> Judge | None:
     if options.judge is None:
         return None
     lm = load(options.judge, device=options.device, dtype="auto")
+    if options.tokens > lm.context:  # its own tokens may be more still: then it says so when it reads
+        raise UserError(f"judge: its context is {lm.context} tokens, the texts have {options.tokens}; use fewer")
     return Judge(options.judge, lm.denoiser, lm.tokenizer, lm.method.estimator(1))
 
 

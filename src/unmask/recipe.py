@@ -206,9 +206,9 @@ def _read(path: str | Path | None) -> Spec:
 
 
 def _assign(tree: Spec, override: str) -> None:
-    key, equals, value = override.partition("=")
     import yaml
 
+    key, equals, value = override.partition("=")
     if not equals or not key:
         raise UserError(f"override: {override!r} has no value; write key=value, for example train.steps=100")
     *path, last = key.split(".")

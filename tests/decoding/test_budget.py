@@ -76,10 +76,11 @@ def test_guesses_that_are_looked_up_are_checked_where_they_stay(stays):
     """Where they do, the model drafts less; where they do not, its own drafts are preferred again."""
     budget, found, own = Thrift(8, 1.0, 0.05), [by_match(3 + i) for i in range(20)], [by_chance(0.6)] * 3
     for _ in range(300):
-        sorts = found if budget.prefers(found, own) else own
+        sorts = found if budget.better(found, own) else own
         plan = budget.plan([sorts])
         budget.learn(plan, [sorts], [min(plan.checked, 1 if sorts is own else 99 if stays else 0)])
-    assert budget.prefers(found, own) == stays
+    assert bool(budget.better(found, own)) == stays
+    assert budget.better([], own) == budget.better([], []) == []
     plan = budget.plan([found])
     assert plan.queries <= budget.most
     if stays:

@@ -60,12 +60,9 @@ class Budget(Protocol):
         """What became of a plan: how many guesses of each row stayed."""
         ...
 
-    def chances(self, sorts: Sequence[int]) -> list[float]:
-        """That guesses of these sorts stay, each if those before it do."""
-        ...
-
-    def prefers(self, found: Sequence[int], drafted: Sequence[int]) -> bool:
-        """Whether to check the guesses that were looked up and not those that the model made, by their sorts."""
+    def better(self, found: Sequence[int], drafted: Sequence[int]) -> list[float]:
+        """Of the guesses that were looked up, by their sorts: the chance that each stays if those before it do; none
+        where those that the model made are better."""
         ...
 
 
@@ -85,11 +82,8 @@ class Whole:
     def learn(self, plan: Plan, sorts: Sorts, stayed: Sequence[int]) -> None:
         return
 
-    def chances(self, sorts: Sequence[int]) -> list[float]:
-        return [FIRST[sort] / PRIOR if sort != NONE else 0.0 for sort in sorts]
-
-    def prefers(self, found: Sequence[int], drafted: Sequence[int]) -> bool:
-        return False
+    def better(self, found: Sequence[int], drafted: Sequence[int]) -> list[float]:
+        return []
 
 
 @dataclass
@@ -135,12 +129,12 @@ class Thrift:
         gains = list(takewhile(lambda gain: gain > 0, (chance * self.used * reach - price for reach in self.depth)))
         return 1 + len(gains) if sum(gains) > price else 0
 
-    def chances(self, sorts: Sequence[int]) -> list[float]:
+    def _chances(self, sorts: Sequence[int]) -> list[float]:
         return [self.hits[sort] / self.tries[sort] if sort != NONE else 0.0 for sort in sorts]
 
     def _stay(self, sorts: Sorts) -> list[float]:
         """The chance that a row's first, second, ... draft and all before it stay, on the rows' average."""
-        rows = [accumulate(self.chances(row), mul) for row in sorts]
+        rows = [accumulate(self._chances(row), mul) for row in sorts]
         return [sum(column) / len(sorts) for column in zip(*rows)]
 
     def learn(self, plan: Plan, sorts: Sorts, stayed: Sequence[int]) -> None:
@@ -159,11 +153,12 @@ class Thrift:
             reached = self._reaching([chance for chance in self._stay(drafted) if chance > 0])
             self.depth = [MEMORY * was + (1 - MEMORY) * now for was, now in zip(self.depth, reached)]
 
-    def prefers(self, found: Sequence[int], drafted: Sequence[int]) -> bool:
-        better = sum(accumulate(self.chances(found), mul)) > sum(accumulate(self.chances(drafted), mul))
+    def better(self, found: Sequence[int], drafted: Sequence[int]) -> list[float]:
+        chances = self._chances(found)
+        better = sum(accumulate(chances, mul)) > sum(accumulate(self._chances(drafted), mul))
         in_vain = better and any(sort != NONE for sort in drafted)
         self.used = MEMORY * self.used + (1 - MEMORY) * (not in_vain)
-        return better
+        return chances if better else []
 
     def _reaching(self, known: Sequence[float] = ()) -> list[float]:
         """What is known of a block's guesses, and of those behind it what one thinks before any is seen."""

@@ -229,8 +229,8 @@ class Speculation:
             lookups[row].read(texts.tokens[i, begin:length].tolist())
             tokens, match = lookups[row].guess(min(FURTHEST, end - length - 1))  # the last needs no guess
             sorts = [by_match(match + before_it) for before_it in range(len(tokens))]
-            if tokens and self.budget.prefers(sorts, drafted.sorts[i]):
-                better[i] = tokens, sorts, self.budget.chances(sorts)
+            if sure := self.budget.better(sorts, drafted.sorts[i]):
+                better[i] = tokens, sorts, sure
         return drafted.but(better, self.reader.mask_id) if better else drafted
 
     def _thrift(self) -> Thrift:
